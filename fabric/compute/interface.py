@@ -1,0 +1,191 @@
+"""
+What a compute host does: the worker's interface and the driver's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+from fabric.model.flavor import Flavor
+from fabric.model.host import Capacity
+
+
+@attrs.frozen
+class PortOrder:
+    """
+    One network interface to be given to a machine; everything that the network
+    driver needs is in it, since workers can't read the store.
+    """
+
+    network: str
+    mac: str
+    address: str
+    hostname: str
+    cidr: str
+    gateway: str
+    manager: str = "flat"
+    bridge: str = "br100"
+    vlan: int | None = None
+    dns: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class MachineOrder:
+    """
+    One machine as it is to be: what an order to a compute host carries.
+
+    @ivar id: the instance's id; drivers name the domain so.
+    @ivar order: L{fabric.model.instance.Instance.order}, echoed in reports.
+    @ivar user_data: base64.
+    """
+
+    id: str
+    order: int
+    project: str
+    flavor: Flavor
+    image: str
+    image_location: str = ""
+    kernel: str = ""
+    ramdisk: str = ""
+    key_name: str = ""
+    key_material: str = ""
+    user_data: str = ""
+    ports: tuple[PortOrder, ...] = ()
+    metadata: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class MachineReport:
+    """
+    What a host says of one machine.
+
+    @ivar order: of the order that this answers; 0 for news of the guest's own.
+    @ivar state: C{running}, C{stopped}, C{gone} or C{failed}.
+    @ivar code: reason code for C{failed} or an unexpected C{stopped}, as
+        C{Server.InternalError}; empty otherwise.
+    @ivar addresses: fixed addresses in use by it.
+    """
+
+    id: str
+    order: int
+    state: str
+    code: str = ""
+    message: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Domain:
+    """
+    A machine as the driver finds it.
+
+    @ivar state: C{running}, C{stopped} or C{crashed}.
+    @ivar order: of the last order carried out on it, kept by the driver.
+    """
+
+    id: str
+    state: str
+    order: int = 0
+    addresses: tuple[str, ...] = ()
+
+
+class IDomainWatcher(Interface):
+    """
+    Hears what guests do by themselves.
+    """
+
+    def domain_changed(domain: Domain, reason: str) -> None:
+        """
+        A guest stopped, crashed or came up without an order.
+        """
+
+
+class IComputeDriver(Interface):
+    """
+    One hypervisor on one host.  Every method means "make it so" and may be
+    repeated; each may fail with L{fabric.errors.DriverFailure}.  Drivers keep
+    no state of record.
+    """
+
+    def start(watcher: IDomainWatcher) -> Deferred[None]:
+        """Open the hypervisor; call once, before all else."""
+
+    def stop() -> Deferred[None]:
+        """Let go of the hypervisor; guests run on."""
+
+    def capacity() -> Deferred[Capacity]:
+        """What the host offers to guests in all."""
+
+    def domains() -> Deferred[list[Domain]]:
+        """Every guest that the cloud made here, running or not."""
+
+    def spawn(machine: MachineOrder) -> Deferred[None]:
+        """
+        Define and boot the machine; fires when it runs.  Boots it from its
+        disk as it was when it is defined but stopped.  Nothing when it runs.
+        """
+
+    def shut_down(id: str, force: bool) -> Deferred[None]:
+        """
+        Stop it, asking the guest first unless forced; its disk stays.
+        Nothing when it is stopped or not there.
+        """
+
+    def reboot(id: str, hard: bool) -> Deferred[None]:
+        """@raise NotFound: no such guest."""
+
+    def destroy(id: str) -> Deferred[None]:
+        """Remove it and its disks.  Nothing when it is not there."""
+
+    def console_output(id: str) -> Deferred[bytes]:
+        """
+        The last 64 KiB of its serial console.
+
+        @raise NotFound: no such guest.
+        """
+
+
+class IComputeWorker(Interface):
+    """
+    What answers at C{compute} and C{compute.HOST}.  Orders are dicts by
+    L{fabric.model.codec} of L{MachineOrder}.  Outcomes are reported by cast to
+    L{fabric.cloud.interface.ICloudWorker}.
+    """
+
+    def run(machines: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast to C{compute.HOST}: bring the machines up.  Those that run are
+        reported again, so repeating is safe.
+        """
+
+    def claim(instances: list[str]) -> Deferred[None]:
+        """
+        Cast to C{compute} by the scheduler C{queue}: this host was the first
+        free one; answers with C{ICloudWorker.place(host, instances)}.
+        """
+
+    def stop(machines: list[dict[str, Any]], force: bool) -> Deferred[None]:
+        """Cast: shut down; C{machines} are C{{"id", "order"}}.  Reported as C{stopped}."""
+
+    def reboot(machines: list[dict[str, Any]], hard: bool) -> Deferred[None]:
+        """Cast: C{machines} are whole orders; one that is not there is spawned."""
+
+    def terminate(machines: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast: remove; C{machines} are C{{"id", "order"}} and may have C{ports}.
+        Reported as C{gone} also when it was not there.
+        """
+
+    def console_output(id: str) -> Deferred[dict[str, Any]]:
+        """
+        Call: C{{"output": base64, "timestamp": seconds}}.
+
+        @raise NotFound: no such guest.
+        """
+
+    def describe_machines() -> Deferred[list[dict[str, Any]]]:
+        """Call: every L{Domain} of the driver, for operators and checks."""

@@ -1,0 +1,51 @@
+"""
+Instance types: what a machine of each name has.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Flavor:
+    """
+    @ivar vcpus: virtual processors.
+    @ivar memory_mb: memory in MiB.
+    @ivar disk_gb: root disk in GiB.
+    @ivar ephemeral_gb: scratch disk in GiB, 0 for none.
+    """
+
+    name: str
+    vcpus: int
+    memory_mb: int
+    disk_gb: int
+    ephemeral_gb: int = 0
+
+
+BUILT_IN = {
+    flavor.name: flavor
+    for flavor in (
+        Flavor("m1.tiny", 1, 512, 2),
+        Flavor("m1.small", 1, 2048, 20),
+        Flavor("m1.medium", 2, 4096, 40),
+        Flavor("m1.large", 4, 8192, 80),
+        Flavor("m1.xlarge", 8, 16384, 160),
+        Flavor("t2.nano", 1, 512, 8),
+        Flavor("t2.micro", 1, 1024, 8),
+        Flavor("t2.small", 1, 2048, 8),
+        Flavor("t2.medium", 2, 4096, 8),
+        Flavor("t3.micro", 2, 1024, 8),
+        Flavor("t3.small", 2, 2048, 8),
+        Flavor("t3.medium", 2, 4096, 8),
+        Flavor("t3.large", 2, 8192, 8),
+        Flavor("m5.large", 2, 8192, 8),
+        Flavor("m5.xlarge", 4, 16384, 8),
+        Flavor("c1.medium", 2, 1740, 20),
+        Flavor("c5.large", 2, 4096, 8),
+        Flavor("c5.xlarge", 4, 8192, 8),
+    )
+}
+"""The types that every cloud has; m1.small is the default, as on EC2."""
+
+DEFAULT = "m1.small"

@@ -1,0 +1,227 @@
+"""
+An instance: its lifecycle, its record, and what is filed for it.
+
+C{drawing: doc/lifecycles.rst}
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from fabric.model.flavor import Flavor
+from fabric.model.lifecycle import Deadline, Lifecycle
+from fabric.model.record import ALL, Derived, Record, tag_facets
+
+LIFECYCLE = Lifecycle(
+    kind="instance",
+    initial="pending",
+    final=frozenset({"terminated"}),
+    moves={
+        # What a user asks for.
+        "stop": {"running": "stopping", "pending": "stopping", "stopping": "stopping", "stopped": "stopped"},
+        "start": {"stopped": "pending", "pending": "pending", "running": "running"},
+        "reboot": {"running": "running"},
+        "terminate": {
+            "pending": "shutting-down",
+            "running": "shutting-down",
+            "stopping": "shutting-down",
+            "stopped": "shutting-down",
+            "shutting-down": "shutting-down",
+            "terminated": "terminated",
+        },
+        # What a worker reports.
+        "boot": {"pending": "running", "running": "running"},
+        "halt": {"stopping": "stopped", "running": "stopped", "stopped": "stopped"},
+        "vanish": {"shutting-down": "terminated", "terminated": "terminated"},
+        # What the cloud itself decides.
+        "fail": {"pending": "terminated", "shutting-down": "terminated", "terminated": "terminated"},
+        "fail_start": {"pending": "stopped"},
+        "give_up_stop": {"stopping": "stopped"},
+    },
+    deadlines={
+        "pending": Deadline(600.0, "fail"),
+        "stopping": Deadline(300.0, "give_up_stop"),
+        "shutting-down": Deadline(300.0, "fail"),
+    },
+)
+"""Verbs, states and deadlines of instances; the states' names are EC2's."""
+
+CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+"""EC2's numeric code of each state."""
+
+TERMINATED_SHOWN = 3600.0
+"""Seconds for which a terminated instance is still listed, as on EC2."""
+
+
+@attrs.frozen
+class StateReason:
+    """
+    Why an instance is in its state.
+
+    @ivar code: C{Client.UserInitiatedShutdown}, C{Server.InternalError}, …
+    @ivar message: one sentence for people.
+    """
+
+    code: str
+    message: str
+
+
+@attrs.frozen
+class Port:
+    """
+    One network interface of an instance.
+
+    @ivar network: the network's id.
+    @ivar mac: C{02:…}.
+    @ivar address: the fixed IPv4 address; empty before a host was chosen.
+    """
+
+    network: str
+    mac: str
+    address: str = ""
+    hostname: str = ""
+
+
+@attrs.frozen
+class GroupName:
+    """A security group as an instance shows it."""
+
+    id: str
+    name: str
+
+
+@attrs.frozen
+class Instance(Record):
+    """
+    One virtual machine.
+
+    @ivar order: grows with each lifecycle verb; orders to workers and their
+        reports carry it, and a report about an older one is dropped.
+    @ivar ordered_at: when the last order was due to be sent; the sweep sends
+        it again while the state is transitional.
+    @ivar host: the compute host, empty before one is chosen.
+    @ivar on_host: whether the host may still have something of it; address
+        and room stay claimed until the host says that it is gone.
+    @ivar started: whether it has run before (a failed start then leads back
+        to stopped, not to terminated).
+    @ivar refusals: why each host was not chosen, for C{host explain}.
+    @ivar launched_at, changed_at: seconds since the epoch.
+    @ivar user_data: base64 text, as given.
+    """
+
+    kind = "instance"
+    taggable = True
+
+    id: str
+    project: str
+    reservation: str
+    launch_index: int
+    image: str
+    flavor: Flavor
+    launched_at: float
+    changed_at: float
+    state: str = "pending"
+    order: int = 1
+    ordered_at: float = 0.0
+    reason: StateReason | None = None
+    reason_text: str = ""
+    zone: str = ""
+    wanted_zone: str = ""
+    host: str = ""
+    on_host: bool = False
+    started: bool = False
+    owner: str = ""
+    kernel: str = ""
+    ramdisk: str = ""
+    architecture: str = "x86_64"
+    key_name: str = ""
+    key_material: str = ""
+    groups: tuple[GroupName, ...] = ()
+    ports: tuple[Port, ...] = ()
+    user_data: str = ""
+    client_token: str = ""
+    shutdown_behavior: str = "stop"
+    api_termination_disabled: bool = False
+    api_stop_disabled: bool = False
+    ebs_optimized: bool = False
+    source_dest_check: bool = True
+    ena_support: bool = True
+    monitoring: bool = False
+    refusals: dict[str, str] = attrs.field(factory=dict)
+    tags: dict[str, str] = attrs.field(factory=dict)
+
+    @property
+    def live(self) -> bool:
+        """Whether it still counts against the project's quota."""
+        return self.state != "terminated"
+
+    def derived(self) -> Derived:
+        """What is filed: project listing and facets, quota, room, addresses."""
+        return Derived(
+            scopes=(self.project, ALL),
+            lists=("host:" + self.host,) if self.host and (self.live or self.on_host) else (),
+            facets=tuple(self._facets()),
+            counters=self._counters(),
+            pools=tuple(
+                ("fixed:" + port.network, port.address)
+                for port in self.ports
+                if port.address and (self.live or self.on_host)
+            ),
+            due=self._due(),
+            references=self._references(),
+            event={"state": self.state, "host": self.host},
+        )
+
+    def _counters(self) -> dict[str, int]:
+        counters = {}
+        if self.live:
+            project, flavor = self.project, self.flavor
+            counters[f"quota:{project}:instances"] = 1
+            counters[f"quota:{project}:cores"] = flavor.vcpus
+            counters[f"quota:{project}:ram"] = flavor.memory_mb
+        if self.host and (self.live or self.on_host):
+            counters[f"load:{self.host}:instances"] = 1
+            counters[f"load:{self.host}:vcpus"] = self.flavor.vcpus
+            counters[f"load:{self.host}:memory_mb"] = self.flavor.memory_mb
+            counters[f"load:{self.host}:disk_gb"] = self.flavor.disk_gb
+        return counters
+
+    def _due(self) -> float | None:
+        if self.state in LIFECYCLE.deadlines or self.on_host and not self.live:
+            return self.ordered_at
+        if self.state == "terminated":
+            return self.changed_at + TERMINATED_SHOWN
+        return None
+
+    def _references(self) -> tuple[tuple[str, str], ...]:
+        if not self.live:
+            return ()
+        groups = tuple(("group", group.id) for group in self.groups)
+        return (("reservation", self.reservation), *groups, *(("network", port.network) for port in self.ports))
+
+    def _facets(self) -> list[tuple[str, str]]:
+        facets = [
+            ("state", self.state),
+            ("reservation", self.reservation),
+            ("image", self.image),
+            ("type", self.flavor.name),
+            ("zone", self.zone),
+            ("index", str(self.launch_index)),
+        ]
+        for name, value in (
+            ("key", self.key_name),
+            ("token", self.client_token),
+            ("kernel", self.kernel),
+            ("ramdisk", self.ramdisk),
+            ("host", self.host),
+            ("reason", self.reason.code if self.reason else ""),
+        ):
+            if value:
+                facets.append((name, value))
+        for group in self.groups:
+            facets += [("group", group.id), ("group-name", group.name)]
+        for port in self.ports:
+            facets += [("network", port.network), ("mac", port.mac)]
+            if port.address:
+                facets += [("address", port.address), ("hostname", port.hostname)]
+        return facets + tag_facets(self.tags)

@@ -1,0 +1,99 @@
+"""
+What every stored value says of itself.
+
+A record is an immutable attrs value.  All that the store keeps besides the
+record itself (indexes, unique names, counters, pool ownership, deadlines) is
+I{derived}: a pure function of the record, returned by L{Record.derived}.  The
+store files what it is told and C{cloud-manage check} computes it again, so the
+two can be compared and repaired.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import attrs
+
+PUBLIC = "*public"
+"""The scope in which everybody finds a record, as public images."""
+
+ALL = "*all"
+"""The scope in which operators and sweeps find every record of a kind."""
+
+
+@attrs.frozen
+class Derived:
+    """
+    All that is filed for a record.
+
+    @ivar scopes: scopes whose listings have the record, with every facet.  A
+        project's name is a scope.
+    @ivar lists: scopes that list the record without facets, as C{host:NAME}.
+    @ivar facets: C{(name, value)} pairs that a listing may ask for.
+    @ivar unique: names that only one record may have, as
+        C{key_pair:PROJECT:NAME}; a name resolves to the record's id.
+    @ivar counters: what the record adds to each counter.
+    @ivar pools: C{(pool, member)} pairs that the record holds.
+    @ivar due: seconds since the epoch at which a sweep must look at the
+        record; None for never.
+    @ivar references: C{(kind, id)} pairs that must exist while this one does.
+    @ivar event: what the event stream says of the record, beside kind and id.
+    """
+
+    scopes: tuple[str, ...]
+    lists: tuple[str, ...] = ()
+    facets: tuple[tuple[str, str], ...] = ()
+    unique: tuple[str, ...] = ()
+    counters: dict[str, int] = attrs.field(factory=dict)
+    pools: tuple[tuple[str, str], ...] = ()
+    due: float | None = None
+    references: tuple[tuple[str, str], ...] = ()
+    event: dict[str, str] = attrs.field(factory=dict)
+
+
+class Record:
+    """
+    The base of stored values.
+
+    Subclasses are C{attrs.frozen} with at least the fields C{id} and
+    C{project} (empty for what belongs to the cloud itself), and optionally
+    C{tags}.  C{generation} is not a field of the record: the store keeps it,
+    see L{fabric.store.interface.Stored}.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    taggable: ClassVar[bool] = False
+    id: str
+    project: str
+
+    def derived(self) -> Derived:
+        """
+        @return: all that is to be filed for this record; pure.
+        """
+        raise NotImplementedError
+
+    def pool_members(self) -> dict[str, tuple[str, ...]]:
+        """
+        @return: the pools that exist because of this record, with all their
+            members, free and held, as C{{pool: members}}.
+        """
+        return {}
+
+
+def tag_facets(tags: dict[str, str]) -> list[tuple[str, str]]:
+    """
+    The facets of a record's tags: C{tag:KEY} with the value, C{tag-key} and
+    C{tag-value}.
+    """
+    facets: list[tuple[str, str]] = []
+    for key, value in tags.items():
+        facets += [("tag:" + key, value), ("tag-key", key), ("tag-value", value)]
+    return facets
+
+
+def replace(record: Any, **changes: Any) -> Any:
+    """
+    @return: a new record with some fields changed.
+    """
+    return attrs.evolve(record, **changes)

@@ -1,0 +1,101 @@
+"""
+What a network host does: the worker's interface and the driver's.
+
+A compute host runs a network worker beside its compute worker: the compute
+worker asks it to make the bridge and plug the machine's ports before the guest
+boots.  What a network needs on one host only (DHCP, gateway, floating
+addresses) is asked of the network's own host by C{express}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+
+@attrs.frozen
+class NetworkOrder:
+    """
+    A network as a host is to have it.
+
+    @ivar manager: C{flat}, C{flatdhcp} or C{vlan}: what is made of it.
+    """
+
+    id: str
+    cidr: str
+    gateway: str
+    manager: str = "flat"
+    bridge: str = "br100"
+    vlan: int | None = None
+    dns: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Plug:
+    """
+    A machine's port as a host is to have it.
+
+    @ivar instance: the instance's id.
+    """
+
+    instance: str
+    network: str
+    mac: str
+    address: str
+    hostname: str = ""
+
+
+class INetworkDriver(Interface):
+    """
+    The network of one host.  Every method means "make it so" and may be
+    repeated; each may fail with L{fabric.errors.DriverFailure}.  Nothing that
+    the cloud did not make is touched.
+    """
+
+    def start() -> Deferred[None]:
+        """Call once, before all else."""
+
+    def stop() -> Deferred[None]:
+        """Let go; traffic flows on."""
+
+    def express(network: NetworkOrder) -> Deferred[None]:
+        """Have the bridge (and VLAN, DHCP, gateway as the manager says)."""
+
+    def retire(network: str) -> Deferred[None]:
+        """Have nothing of the network any more.  Nothing when it is not there."""
+
+    def plug(ports: list[Plug]) -> Deferred[None]:
+        """
+        Let these ports pass traffic as themselves and nobody else.  A port
+        that is there with another address or MAC is changed.
+
+        @raise NotFound: a port's network was not expressed here.
+        """
+
+    def unplug(instances: list[str]) -> Deferred[None]:
+        """Have no port of these instances.  Nothing for those not there."""
+
+    def networks() -> Deferred[list[NetworkOrder]]:
+        """What is expressed here."""
+
+    def ports() -> Deferred[list[Plug]]:
+        """What is plugged here."""
+
+
+class INetworkWorker(Interface):
+    """
+    What answers at C{network} and C{network.HOST}.  Dicts by
+    L{fabric.model.codec}.
+    """
+
+    def attach(networks: list[dict[str, Any]], ports: list[dict[str, Any]]) -> Deferred[None]:
+        """Call: express the networks, then plug the ports.  Repeating is safe."""
+
+    def detach(instances: list[str]) -> Deferred[None]:
+        """Call: unplug.  Repeating is safe."""
+
+    def describe_ports() -> Deferred[list[dict[str, Any]]]:
+        """Call: every L{Plug} of the driver."""

@@ -1,0 +1,3 @@
+"""
+Calls and casts between services, over AMQP or within one process.
+"""
