@@ -6,8 +6,12 @@ C{drawing: doc/lifecycles.rst}
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import attrs
 
+from fabric.errors import WrongState
 from fabric.model.flavor import Flavor
 from fabric.model.lifecycle import Deadline, Lifecycle
 from fabric.model.record import ALL, Derived, Record, tag_facets
@@ -18,7 +22,7 @@ LIFECYCLE = Lifecycle(
     final=frozenset({"terminated"}),
     moves={
         # What a user asks for.
-        "stop": {"running": "stopping", "pending": "stopping", "stopping": "stopping", "stopped": "stopped"},
+        "stop": {"running": "stopping", "stopping": "stopping", "stopped": "stopped"},
         "start": {"stopped": "pending", "pending": "pending", "running": "running"},
         "reboot": {"running": "running"},
         "terminate": {
@@ -32,6 +36,7 @@ LIFECYCLE = Lifecycle(
         # What a worker reports.
         "boot": {"pending": "running", "running": "running"},
         "halt": {"stopping": "stopped", "running": "stopped", "stopped": "stopped"},
+        "shut_itself_down": {"running": "shutting-down"},
         "vanish": {"shutting-down": "terminated", "terminated": "terminated"},
         # What the cloud itself decides.
         "fail": {"pending": "terminated", "shutting-down": "terminated", "terminated": "terminated"},
@@ -97,8 +102,8 @@ class Instance(Record):
 
     @ivar order: grows with each lifecycle verb; orders to workers and their
         reports carry it, and a report about an older one is dropped.
-    @ivar ordered_at: when the last order was due to be sent; the sweep sends
-        it again while the state is transitional.
+    @ivar review_at: when the sweep looks at it next: to send an order again
+        while the state is transitional or something is left on the host.
     @ivar host: the compute host, empty before one is chosen.
     @ivar on_host: whether the host may still have something of it; address
         and room stay claimed until the host says that it is gone.
@@ -107,6 +112,7 @@ class Instance(Record):
     @ivar refusals: why each host was not chosen, for C{host explain}.
     @ivar launched_at, changed_at: seconds since the epoch.
     @ivar user_data: base64 text, as given.
+    @ivar reason_text: EC2's one-line C{reason}, with the time of the change.
     """
 
     kind = "instance"
@@ -122,7 +128,7 @@ class Instance(Record):
     changed_at: float
     state: str = "pending"
     order: int = 1
-    ordered_at: float = 0.0
+    review_at: float = 0.0
     reason: StateReason | None = None
     reason_text: str = ""
     zone: str = ""
@@ -130,7 +136,7 @@ class Instance(Record):
     host: str = ""
     on_host: bool = False
     started: bool = False
-    owner: str = ""
+    image_location: str = ""
     kernel: str = ""
     ramdisk: str = ""
     architecture: str = "x86_64"
@@ -188,7 +194,7 @@ class Instance(Record):
 
     def _due(self) -> float | None:
         if self.state in LIFECYCLE.deadlines or self.on_host and not self.live:
-            return self.ordered_at
+            return self.review_at
         if self.state == "terminated":
             return self.changed_at + TERMINATED_SHOWN
         return None
@@ -225,3 +231,32 @@ class Instance(Record):
             if port.address:
                 facets += [("address", port.address), ("hostname", port.hostname)]
         return facets + tag_facets(self.tags)
+
+
+def moved(instance: Instance, verb: str, now: float, reason: StateReason | None = None, **changes: Any) -> Instance:
+    """
+    @return: the instance after a verb; the same state with C{changes} where
+        the table says that the verb changes nothing.
+    @raise WrongState: the table has no such move from its state.
+    """
+    state = LIFECYCLE.next_state(verb, instance.state)
+    if state is None:
+        raise WrongState("instance", instance.id, instance.state, LIFECYCLE.sources(verb))
+    if state != instance.state:
+        changes |= {"state": state, "changed_at": now, "reason": reason, "reason_text": _reason_text(reason, now)}
+    return attrs.evolve(instance, **changes)
+
+
+def _reason_text(reason: StateReason | None, now: float) -> str:
+    if reason is None:
+        return ""
+    opening = "User initiated" if reason.code == "Client.UserInitiatedShutdown" else reason.code
+    return time.strftime(f"{opening} (%Y-%m-%d %H:%M:%S GMT)", time.gmtime(now))
+
+
+def is_overdue(instance: Instance, now: float) -> bool:
+    """
+    Whether a transitional state has lasted longer than its deadline.
+    """
+    deadline = LIFECYCLE.deadlines.get(instance.state)
+    return deadline is not None and now - instance.changed_at > deadline.seconds

@@ -10,7 +10,7 @@ two can be compared and repaired.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
@@ -83,17 +83,11 @@ class Record:
 
 def tag_facets(tags: dict[str, str]) -> list[tuple[str, str]]:
     """
-    The facets of a record's tags: C{tag:KEY} with the value, C{tag-key} and
-    C{tag-value}.
+    The facets of a record's tags: C{tag:KEY} with the value, C{tag-key},
+    C{tag-value}, and C{tagged} on one that has any.
     """
-    facets: list[tuple[str, str]] = []
+    facets: list[tuple[str, str]] = [("tagged", "yes")] if tags else []
     for key, value in tags.items():
         facets += [("tag:" + key, value), ("tag-key", key), ("tag-value", value)]
     return facets
 
-
-def replace(record: Any, **changes: Any) -> Any:
-    """
-    @return: a new record with some fields changed.
-    """
-    return attrs.evolve(record, **changes)

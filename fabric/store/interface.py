@@ -97,6 +97,17 @@ class Transaction:
 
 
 @attrs.frozen
+class Want:
+    """
+    One record that L{IStore.gather} is to read: by id, or by unique name.
+    """
+
+    cls: type[Record]
+    id: str = ""
+    name: str = ""
+
+
+@attrs.frozen
 class Committed:
     """
     @ivar taken: C{{placeholder: member}}.
@@ -197,6 +208,12 @@ class IStore(Interface):
     def resolve(cls: type[R], names: Sequence[str]) -> Deferred[list[Stored[R] | None]]:
         """
         Records by unique name (C{Derived.unique}), in one round trip.
+        """
+
+    def gather(wants: Sequence[Want]) -> Deferred[list[Stored[Any] | None]]:
+        """
+        Records of several kinds, by id or unique name, in one round trip;
+        None for each that does not exist.
         """
 
     def records(cls: type[R], query: Query) -> Deferred[Page]:
