@@ -1,0 +1,3 @@
+"""
+EC2's query protocol: requests and answers, compiled from its service model.
+"""
