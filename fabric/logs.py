@@ -1,0 +1,94 @@
+"""
+How log events become lines: text for people, or JSON for machines.
+
+Both show the request's id where an event has one (the field C{request_id}), so
+that one C{grep} follows a request from the door to the driver.  JSON carries
+the event's fields too, but for those whose names say that they are secret.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TextIO
+
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    eventAsText,
+    formatEvent,
+)
+from twisted.python.failure import Failure
+
+SECRET = frozenset({"secret", "secret_key", "password", "signature", "user_data", "pem", "key_material", "token"})
+"""Fields that are never written."""
+
+
+def observer(format: str, level: str, out: TextIO) -> ILogObserver:
+    """
+    An observer that writes lines.
+
+    @param format: C{text} or C{json}.
+    @param level: the least level that is written, as C{info}.
+    """
+    lines = FileLogObserver(out, as_json if format == "json" else as_text)
+    return FilteringLogObserver(lines, [LogLevelFilterPredicate(LogLevel.levelWithName(level))])
+
+
+def as_text(event: LogEvent) -> str:
+    """
+    @return: C{time [room#level] [request id] what happened}, a traceback after
+        it where there is one.
+    """
+    request_id = event.get("request_id")
+    text = eventAsText(event, includeSystem=False)
+    if not text.strip():
+        return ""
+    stamp, _, what = text.partition(" ")
+    level = event.get("log_level", LogLevel.info).name
+    request = f" [{request_id}]" if request_id else ""
+    return f"{stamp} [{event.get('log_namespace', '-')}#{level}]{request} {_clean(what)}\n"
+
+
+def _clean(text: str) -> str:
+    """Continuation lines are indented, so that no user's text looks like a line of ours."""
+    return text.rstrip("\n").replace("\r", "\\r").replace("\n", "\n\t")
+
+
+def as_json(event: LogEvent) -> str:
+    """
+    @return: one JSON object and a newline: C{time}, C{level}, C{room}, C{text}, C{request_id}
+        and C{traceback} where there are, and the event's own fields in C{fields}.
+    """
+    text = formatEvent(event)
+    failure = event.get("log_failure")
+    if not text and failure is None:
+        return ""
+    line: dict[str, Any] = {
+        "time": event.get("log_time"),
+        "level": event.get("log_level", LogLevel.info).name,
+        "room": event.get("log_namespace"),
+        "text": text,
+    }
+    if event.get("request_id"):
+        line["request_id"] = event["request_id"]
+    if isinstance(failure, Failure):
+        line["traceback"] = failure.getTraceback()
+    fields = {name: _plain(value) for name, value in event.items() if _shown(name)}
+    if fields:
+        line["fields"] = fields
+    return json.dumps(line, ensure_ascii=False, default=str) + "\n"
+
+
+_OF_TWISTED = frozenset({"message", "time", "system", "format", "isError", "request_id", "failure", "why"})
+
+
+def _shown(name: str) -> bool:
+    return not name.startswith("log_") and name not in SECRET and name not in _OF_TWISTED
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)

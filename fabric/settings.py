@@ -1,0 +1,444 @@
+"""
+What an operator may set: one frozen value, made once at start and passed down.
+
+A setting stands in C{fabric.toml} as C{key} in C{[section]}, in the environment
+as C{FABRIC_SECTION_KEY}, and on a command line as C{--set section.key=value};
+each of them overrides the ones before.  What is unknown, or not of the
+setting's type, is an error at start, never a surprise at night.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import socket
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+PREFIX = "FABRIC_"
+"""How the environment's variables begin."""
+
+FILE_VARIABLE = "FABRIC_SETTINGS"
+"""The variable that names the file; not a setting."""
+
+
+class BadSettings(Exception):
+    """
+    Settings that can't be meant; its text is one line for an operator.
+    """
+
+
+def _hidden(text: str) -> str:
+    return repr("..." if text else "")
+
+
+def _without_password(text: str) -> str:
+    return repr(re.sub(r"(//[^:/@]*):[^@]*@", r"\1:...@", text))
+
+
+def _one_of(*choices: str) -> Callable[[Any, Any, str], None]:
+    def check(instance: Any, attribute: Any, value: str) -> None:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, not {value!r}")
+
+    return check
+
+
+def _from(least: float) -> Callable[[Any, Any, float], None]:
+    def check(instance: Any, attribute: Any, value: float) -> None:
+        if value < least:
+            raise ValueError(f"must be at least {least:g}, not {value!r}")
+
+    return check
+
+
+def _setting(default: Any, what: str, **keywords: Any) -> Any:
+    return attrs.field(default=default, metadata={"what": what}, **keywords)
+
+
+def _section(cls: type) -> Any:
+    return attrs.field(factory=cls, metadata={"what": " ".join((cls.__doc__ or "").split())})
+
+
+@attrs.frozen
+class Api:
+    """The doors that clients talk to."""
+
+    endpoint: str = _setting("tcp:8773:interface=127.0.0.1", "Where EC2 and admin requests are taken.")
+    url: str = _setting("", "The URL that clients are told, when a proxy stands before the endpoint.")
+    admin: bool = _setting(True, "Whether the admin door is open at this endpoint too.")
+    body_bytes: int = _setting(1048576, "Largest request body.", validator=_from(1024))
+    header_bytes: int = _setting(16384, "Largest request header, all lines together.", validator=_from(1024))
+    parameters: int = _setting(5000, "Most parameters in one request.", validator=_from(10))
+    idle_seconds: float = _setting(60.0, "An idle or stalled client is cut off after this.", validator=_from(0.1))
+    request_seconds: float = _setting(30.0, "A request must have arrived whole within this.", validator=_from(0.1))
+    expiry_seconds: float = _setting(900.0, "How far a signature's time may be from ours.", validator=_from(1))
+
+
+@attrs.frozen
+class Queue:
+    """How the services reach one another."""
+
+    url: str = _setting(
+        "local:",
+        "local: for within one process, else amqp://user:password@host:port/vhost.",
+        repr=_without_password,
+    )
+    password: str = _setting("", "The broker's password, where it is not in the URL.", repr=_hidden)
+    endpoints: tuple[str, ...] = _setting(
+        (), "Client endpoints of all brokers of a cluster, as tcp:host:5672 or tls:host:5671; the URL's host if empty."
+    )
+    exchange: str = _setting("nova", "The topic exchange.")
+    prefetch: int = _setting(64, "Messages that a worker has in work at once.", validator=_from(1))
+    call_seconds: float = _setting(30.0, "How long a call waits for its answer.", validator=_from(0.1))
+    heartbeat: int = _setting(30, "Seconds between heartbeats to the broker; 0 for none.", validator=_from(0))
+
+
+@attrs.frozen
+class Store:
+    """Where state is kept."""
+
+    url: str = _setting(
+        "embedded:",
+        "embedded: for a redis-server of our own, else redis://:password@host:port/db or unix:///path.",
+        repr=_without_password,
+    )
+    password: str = _setting("", "The Redis password, where it is not in the URL.", repr=_hidden)
+    connections: int = _setting(4, "Connections that each service keeps.", validator=_from(1))
+    seconds: float = _setting(5.0, "A Redis that does not answer within this is unavailable.", validator=_from(0.1))
+
+
+@attrs.frozen
+class Ldap:
+    """Where people are."""
+
+    url: str = _setting(
+        "embedded:", "embedded: for a directory of our own in one file, else ldap://host:port or ldaps://host:port."
+    )
+    bind_dn: str = _setting("cn=admin,dc=fabric", "Whom the cloud binds as.")
+    password: str = _setting("", "That entry's password.", repr=_hidden)
+    base: str = _setting("dc=fabric", "The entry under which the subtrees are.")
+    user_subtree: str = _setting("ou=Users", "Where users are, relative to the base.")
+    project_subtree: str = _setting("ou=Groups", "Where projects and roles are, relative to the base.")
+    start_tls: bool = _setting(False, "Whether to ask an ldap:// server for TLS.")
+    ca_file: str = _setting("", "PEM certificates to verify the server with; the system's if empty.")
+    memo_seconds: float = _setting(10.0, "How long an answer may be used again.", validator=_from(0))
+    seconds: float = _setting(5.0, "A server that does not answer within this is unavailable.", validator=_from(0.1))
+
+
+@attrs.frozen
+class Network:
+    """The network that a new cloud is given; later ones are made with cloud-manage."""
+
+    driver: str = _setting("fake", "How a host makes networks.", validator=_one_of("fake"))
+    manager: str = _setting("flat", "How addresses reach the guests.", validator=_one_of("flat"))
+    label: str = _setting("private", "The first network's name; empty for none.")
+    cidr: str = _setting("10.0.0.0/16", "Its range.")
+    bridge: str = _setting("br100", "Its bridge on compute hosts.")
+    reserved: int = _setting(2, "How many of its first addresses are not given away.", validator=_from(2))
+    dns: tuple[str, ...] = _setting((), "Its name servers.")
+
+
+@attrs.frozen
+class Scheduler:
+    """How hosts are chosen."""
+
+    algorithm: str = _setting(
+        "simple",
+        "queue: the first free host; chance: any; simple: the least loaded; zone: the least loaded of the zone.",
+        validator=_one_of("queue", "chance", "simple", "zone"),
+    )
+
+
+@attrs.frozen
+class Quota:
+    """What a project may have that has no limits of its own."""
+
+    instances: int = _setting(100, "Instances.", validator=_from(0))
+    cores: int = _setting(200, "Virtual processors.", validator=_from(0))
+    ram: int = _setting(512000, "Memory in MiB.", validator=_from(0))
+    key_pairs: int = _setting(100, "Key pairs.", validator=_from(0))
+    groups: int = _setting(100, "Security groups.", validator=_from(0))
+
+
+@attrs.frozen
+class Controller:
+    """How the controller watches over the cloud."""
+
+    report_interval: float = _setting(10.0, "Seconds between a worker's heartbeats.", validator=_from(0.05))
+    service_down_time: float = _setting(60.0, "A worker silent for this long is down.", validator=_from(0.1))
+    sweep_interval: float = _setting(5.0, "Seconds between looks for what is stuck or unsent.", validator=_from(0.05))
+    resend_seconds: float = _setting(30.0, "An order unanswered for this long is sent again.", validator=_from(0.05))
+    stray_grace: float = _setting(
+        86400.0, "Seconds for which a machine that state does not know is kept.", validator=_from(0)
+    )
+
+
+@attrs.frozen
+class Compute:
+    """A compute host."""
+
+    driver: str = _setting("fake", "The hypervisor.", validator=_one_of("fake"))
+    concurrency: int = _setting(32, "Machines brought up at once.", validator=_from(1))
+    adopt_interval: float = _setting(300.0, "Seconds between reports of all that runs here.", validator=_from(1))
+
+
+@attrs.frozen
+class Fake:
+    """The fake hypervisor; faults are for rehearsals."""
+
+    vcpus: int = _setting(1000, "Virtual processors that it offers.", validator=_from(0))
+    memory_mb: int = _setting(4096000, "Memory that it offers, in MiB.", validator=_from(0))
+    disk_gb: int = _setting(100000, "Disk that it offers, in GiB.", validator=_from(0))
+    boot_seconds: float = _setting(0.5, "How long a machine boots.", validator=_from(0))
+    stop_seconds: float = _setting(0.1, "How long one takes to shut down.", validator=_from(0))
+    fail_next: tuple[str, ...] = _setting((), "Methods of the driver that fail once, as spawn, destroy.")
+    lose_next: tuple[str, ...] = _setting((), "Methods that do the work once without an answer.")
+    slow: tuple[str, ...] = _setting((), "Methods that take long, as spawn=5.")
+
+
+@attrs.frozen
+class Log:
+    """What is logged."""
+
+    format: str = _setting("text", "text, or json: one object a line.", validator=_one_of("text", "json"))
+    level: str = _setting("info", "The least level.", validator=_one_of("debug", "info", "warn", "error", "critical"))
+
+
+@attrs.frozen
+class Operations:
+    """Where a service without a door shows its health and metrics."""
+
+    endpoint: str = _setting("", "As tcp:9100:interface=127.0.0.1, with /health and /metrics; empty for none.")
+
+
+@attrs.frozen
+class Settings:
+    """
+    All settings.  Sections are values of their own; pass those, not this.
+    """
+
+    data_dir: str = _setting("cloud-data", "Where the embedded parts and the fake hypervisor keep their files.")
+    host: str = _setting("", "This host's name in the cloud; what the system calls it if empty.")
+    zone: str = _setting("nova", "This host's availability zone.")
+    region: str = _setting("nova", "The cloud's region.")
+    faults: tuple[str, ...] = _setting((), "Fault points that kill the process when reached, for rehearsals.")
+    api: Api = _section(Api)
+    queue: Queue = _section(Queue)
+    store: Store = _section(Store)
+    ldap: Ldap = _section(Ldap)
+    network: Network = _section(Network)
+    scheduler: Scheduler = _section(Scheduler)
+    quota: Quota = _section(Quota)
+    controller: Controller = _section(Controller)
+    compute: Compute = _section(Compute)
+    fake: Fake = _section(Fake)
+    log: Log = _section(Log)
+    operations: Operations = _section(Operations)
+
+    @property
+    def host_name(self) -> str:
+        """C{host}, or what the system calls this machine."""
+        return self.host or socket.gethostname()
+
+
+@attrs.frozen
+class Setting:
+    """
+    One setting as documents show it.
+
+    @ivar path: C{key} or C{section.key}.
+    @ivar type: C{str}, C{int}, C{float}, C{bool} or C{list}.
+    """
+
+    path: str
+    type: str
+    default: Any
+    what: str
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.path.replace(".", "_").upper()
+
+
+def known() -> dict[str, Setting]:
+    """
+    @return: every setting by its path, in the order of the file.
+    """
+    found = {}
+    for field, hint in _fields(Settings):
+        if not attrs.has(hint):
+            found[field.name] = _described(field.name, field, hint)
+    for field, hint in _fields(Settings):
+        if attrs.has(hint):
+            for inner, inner_hint in _fields(hint):
+                path = f"{field.name}.{inner.name}"
+                found[path] = _described(path, inner, inner_hint)
+    return found
+
+
+def _fields(cls: Any) -> list[tuple[Any, Any]]:
+    hints = typing.get_type_hints(cls)
+    return [(field, hints[field.name]) for field in attrs.fields(cls)]
+
+
+def _described(path: str, field: Any, hint: Any) -> Setting:
+    kind = "list" if typing.get_origin(hint) is tuple else hint.__name__
+    return Setting(path, kind, field.default, field.metadata["what"])
+
+
+def load(file: str | None, environment: Mapping[str, str], options: Iterable[tuple[str, str]] = ()) -> Settings:
+    """
+    The settings of this process.
+
+    @param file: path of a TOML file, None for none.
+    @param environment: as C{os.environ}; variables without L{PREFIX} are
+        none of ours.
+    @param options: C{(path, text)} pairs of the command line.
+    @raise BadSettings: with one line that says where and what.
+    """
+    values: dict[str, Any] = {}
+    settings = known()
+    if file:
+        values.update(_from_file(file, settings))
+    variables = {setting.variable: path for path, setting in settings.items()}
+    for name, text in environment.items():
+        if name.startswith(PREFIX) and name != FILE_VARIABLE:
+            path = variables.get(name) or _unknown(name, variables, "the environment")
+            values[path] = _parsed(settings[path], text, f"the environment's {name}")
+    for path, text in options:
+        if path not in settings:
+            _unknown(path, settings, "the command line")
+        values[path] = _parsed(settings[path], text, f"the command line's {path}")
+    return _built(values)
+
+
+def _from_file(file: str, settings: Mapping[str, Setting]) -> dict[str, Any]:
+    try:
+        with open(file, "rb") as opened:
+            data = tomllib.load(opened)
+    except OSError as failure:
+        raise BadSettings(f"can't read {file}: {failure.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        raise BadSettings(f"{file} is not TOML: {failure}") from None
+    values = {}
+    for path, value in _flattened(data, settings):
+        if path not in settings:
+            _unknown(path, settings, file)
+        values[path] = _checked(settings[path], value, f"{path} in {file}")
+    return values
+
+
+def _flattened(data: dict[str, Any], settings: Mapping[str, Setting]) -> Iterable[tuple[str, Any]]:
+    sections = {path.split(".")[0] for path in settings if "." in path}
+    for key, value in data.items():
+        if isinstance(value, dict) and (key in sections or not value):
+            yield from ((f"{key}.{inner}", item) for inner, item in value.items())
+        elif isinstance(value, dict):
+            _unknown(key, sections, "the file's sections")
+        else:
+            yield key, value
+
+
+def _unknown(name: str, names: Iterable[str], where: str) -> typing.NoReturn:
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
+    raise BadSettings(f"unknown setting {name} in {where}; the nearest known one is {near[0]}")
+
+
+def _checked(setting: Setting, value: Any, where: str) -> Any:
+    """A value of TOML, whose types are its own."""
+    if setting.type == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if setting.type == "list" and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if type(value).__name__ == setting.type and setting.type != "list":
+        return value
+    raise BadSettings(f"{where} must be {_PHRASES[setting.type]}, not {value!r}")
+
+
+_PHRASES = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list of texts",
+}
+
+_WORDS = types.MappingProxyType(
+    {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+)
+
+
+def _parsed(setting: Setting, text: str, where: str) -> Any:
+    """A value of the environment or command line, which are texts."""
+    try:
+        match setting.type:
+            case "int":
+                return int(text)
+            case "float":
+                return float(text)
+            case "bool":
+                return _WORDS[text.strip().lower()]
+            case "list":
+                return tuple(part.strip() for part in text.split(",") if part.strip())
+            case _:
+                return text
+    except (ValueError, KeyError):
+        raise BadSettings(f"{where} must be {_PHRASES[setting.type]}, not {text!r}") from None
+
+
+def _built(values: Mapping[str, Any]) -> Settings:
+    top: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {}
+    for path, value in values.items():
+        section, dot, key = path.rpartition(".")
+        (sections.setdefault(section, {}) if dot else top)[key] = value
+    for field, hint in _fields(Settings):
+        if field.name in sections:
+            top[field.name] = _made(hint, sections[field.name], field.name + ".")
+    settings: Settings = _made(Settings, top, "")
+    return settings
+
+
+def _made(cls: Any, values: dict[str, Any], prefix: str) -> Any:
+    for field, _ in _fields(cls):
+        if field.validator is not None and field.name in values:
+            try:
+                field.validator(None, field, values[field.name])
+            except ValueError as failure:
+                raise BadSettings(f"{prefix}{field.name} {failure}") from None
+    return cls(**values)
+
+
+def example() -> str:
+    """
+    @return: a commented C{fabric.toml} with every setting at its default;
+        C{etc/fabric.toml} is this.
+    """
+    lines = [
+        "# Settings of the cloud, all at their defaults.  Each may also be given as",
+        "# FABRIC_SECTION_KEY in the environment or --set section.key=value to twistd.",
+    ]
+    whats = {field.name: field.metadata["what"] for field, _ in _fields(Settings)}
+    section = ""
+    for path, setting in known().items():
+        head, dot, _ = path.rpartition(".")
+        if dot and head != section:
+            section = head
+            lines += ["", f"# {whats[head]}", f"[{head}]"]
+        lines += ["", f"# {setting.what}", f"#{path.rpartition('.')[2]} = {_toml(setting.default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else repr(value)
