@@ -9,9 +9,11 @@ faults in one place each; nothing here knows a wire format.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 import attrs
+
+E = TypeVar("E", bound="type[FabricError]")
 
 _known: dict[str, type[FabricError]] = {}
 
@@ -31,11 +33,13 @@ class FabricError(Exception):
         return f"{type(self).__name__}({fields})"
 
 
-def error(cls: type[FabricError]) -> Any:
+@dataclass_transform(eq_default=False)
+def error(cls: E) -> E:
     """
     Make an error class of annotated fields.
     """
-    return attrs.define(auto_exc=True, eq=False, slots=False, str=False)(cls)
+    made: E = attrs.define(auto_exc=True, eq=False, slots=False, str=False)(cls)
+    return made
 
 
 def to_wire(failure: FabricError) -> dict[str, Any]:

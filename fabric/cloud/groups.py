@@ -12,12 +12,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
 from fabric.cloud.quotas import Quotas, counter, quota_error
-from fabric.errors import AlreadyExists, Conflict, InUse, InvalidValue, LimitExceeded, NotFound
+from fabric.errors import AlreadyExists, Conflict, InvalidValue, LimitExceeded, NotFound
 from fabric.ids import new_id
 from fabric.model.group import SecurityGroup
-from fabric.model.instance import Instance
-from fabric.model.quota import Quota
-from fabric.store.interface import IStore, Query, Stored, Want
+from fabric.store.interface import IStore, Stored, Want
 
 DEFAULT = "default"
 """The group that each project has, and that launches without a group get."""
@@ -77,9 +75,7 @@ class Groups:
         return group
 
     @inlineCallbacks
-    def delete(
-        self, caller: Caller, id: str = "", name: str = ""
-    ) -> Generator[Deferred[Any], Any, SecurityGroup]:
+    def delete(self, caller: Caller, id: str = "", name: str = "") -> Generator[Deferred[Any], Any, SecurityGroup]:
         """
         Remove a group, named by id or by name.
 
@@ -93,30 +89,17 @@ class Groups:
         group: SecurityGroup = stored.record
         if group.name == DEFAULT:
             raise InvalidValue("group", DEFAULT, "the default group can't be deleted")
-        yield self._refuse_members(group)
         transaction = self._store.transaction(caller.request_id)
         transaction.delete(stored)
+        transaction.idle("group", group.id)
         try:
             yield self._store.commit(transaction)
-        except LimitExceeded:
-            yield self._refuse_members(group)
-            raise InUse("group", group.id, "an instance") from None
         except Conflict:
             return (yield self.delete(caller, id, name))  # type: ignore[no-any-return]
         return group
 
     @inlineCallbacks
-    def _refuse_members(self, group: SecurityGroup) -> Generator[Deferred[Any], Any, None]:
-        states = ("pending", "running", "stopping", "stopped", "shutting-down")
-        filters = (("group", (group.id,)), ("state", states))
-        page = yield self._store.records(Instance, Query("instance", (group.project,), filters, limit=1))
-        if page.items:
-            raise InUse("group", group.id, page.items[0].record.id)
-
-    @inlineCallbacks
-    def _find(
-        self, caller: Caller, id: str, name: str
-    ) -> Generator[Deferred[Any], Any, Stored[SecurityGroup] | None]:
+    def _find(self, caller: Caller, id: str, name: str) -> Generator[Deferred[Any], Any, Stored[SecurityGroup] | None]:
         want = Want(SecurityGroup, id=id) if id else Want(SecurityGroup, name=unique_name(caller.project, name))
         [stored] = yield self._store.gather([want])
         if stored is None or stored.record.project != caller.project:
@@ -136,10 +119,3 @@ def default_group(project: str, now: float) -> SecurityGroup:
     @return: a new default group for a project.
     """
     return SecurityGroup(new_id("group"), project, DEFAULT, "default group", now)
-
-
-def quota_want(project: str) -> Want:
-    """
-    What to gather to know a project's limits.
-    """
-    return Want(Quota, id=project)

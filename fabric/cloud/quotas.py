@@ -59,7 +59,7 @@ class Quotas:
             if resource not in RESOURCES:
                 raise InvalidValue("resource", resource, f"one of {', '.join(RESOURCES)}")
         [stored] = yield self._store.read(Quota, [project])
-        merged = (dict(stored.record.limits) if stored else {}) | limits
+        merged = (dict(stored.record.limits) if stored else {}) | dict(limits)
         record = Quota(project, project, {name: limit for name, limit in merged.items() if limit >= 0})
         transaction = self._store.transaction(caller.request_id)
         if stored:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ def encode(value: Any) -> dict[str, Any]:
     """
     @return: an attrs value as dicts, lists and scalars, ready for JSON.
     """
-    return _encoder(type(value))(value)  # type: ignore[no-any-return]
+    return typing.cast(dict[str, Any], _encoder(type(value))(value))
 
 
 def decode(cls: type[T], data: dict[str, Any]) -> T:
@@ -33,44 +33,46 @@ def decode(cls: type[T], data: dict[str, Any]) -> T:
     @return: the value of class C{cls} that L{encode} described.
     @raise TypeError: a field without default is missing.
     """
-    return _decoder(cls)(data)  # type: ignore[no-any-return]
+    return typing.cast(T, _decoder(cls)(data))
 
 
 @cache
-def _encoder(cls: Any) -> Convert:
+def _encoder(cls: Hashable) -> Convert:
     hints = typing.get_type_hints(cls)
-    plain, nested = [], []
-    for field in attrs.fields(cls):
+    plain: list[tuple[str, Any]] = []
+    nested: list[tuple[str, Any]] = []
+    for field in attrs.fields(typing.cast(Any, cls)):
         convert = _encode_type(hints[field.name])
         (plain if convert is None else nested).append((field.name, convert))
     body = ", ".join(
-        [f"{name!r}: v.{name}" for name, _ in plain] + [f"{name!r}: c{n}(v.{name})" for n, (name, _) in enumerate(nested)]
+        [f"{name!r}: v.{name}" for name, _ in plain]
+        + [f"{name!r}: c{n}(v.{name})" for n, (name, _) in enumerate(nested)]
     )
     scope = {f"c{n}": convert for n, (_, convert) in enumerate(nested)}
-    return eval(f"lambda v: {{{body}}}", scope)  # type: ignore[no-any-return]
+    return typing.cast(Convert, eval(f"lambda v: {{{body}}}", scope))
 
 
 def _encode_type(hint: Any) -> Convert | None:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         inner = _encode_type(next(a for a in arguments if a is not type(None)))
-        return None if inner is None else lambda v: None if v is None else inner(v)
+        return None if inner is None else _optional(inner)
     if attrs.has(hint):
         return _encoder(hint)
     if origin is tuple:
         inner = _encode_type(arguments[0])
-        return list if inner is None else lambda v: [inner(item) for item in v]
+        return list if inner is None else _items(list, inner)
     if origin is dict:
         inner = _encode_type(arguments[1])
-        return None if inner is None else lambda v: {key: inner(item) for key, item in v.items()}
+        return None if inner is None else _values(inner)
     return None
 
 
 @cache
-def _decoder(cls: Any) -> Convert:
+def _decoder(cls: Hashable) -> Convert:
     hints = typing.get_type_hints(cls)
-    converts = {field.name: _decode_type(hints[field.name]) for field in attrs.fields(cls)}
-    aliases = {field.name: field.alias for field in attrs.fields(cls)}
+    converts = {field.name: _decode_type(hints[field.name]) for field in attrs.fields(typing.cast(Any, cls))}
+    aliases = {field.name: field.alias for field in attrs.fields(typing.cast(Any, cls))}
 
     def convert(data: dict[str, Any]) -> Any:
         arguments = {}
@@ -91,15 +93,27 @@ def _decode_type(hint: Any) -> Convert | None:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         inner = _decode_type(next(a for a in arguments if a is not type(None)))
-        return None if inner is None else lambda v: None if v is None else inner(v)
+        return None if inner is None else _optional(inner)
     if attrs.has(hint):
         return _decoder(hint)
     if origin is tuple:
         inner = _decode_type(arguments[0])
-        return tuple if inner is None else lambda v: tuple(inner(item) for item in v)
+        return tuple if inner is None else _items(tuple, inner)
     if origin is frozenset:
         return frozenset
     if origin is dict:
         inner = _decode_type(arguments[1])
-        return None if inner is None else lambda v: {key: inner(item) for key, item in v.items()}
+        return None if inner is None else _values(inner)
     return None
+
+
+def _optional(inner: Convert) -> Convert:
+    return lambda value: None if value is None else inner(value)
+
+
+def _items(kind: Convert, inner: Convert) -> Convert:
+    return lambda value: kind([inner(item) for item in value])
+
+
+def _values(inner: Convert) -> Convert:
+    return lambda value: {key: inner(item) for key, item in value.items()}

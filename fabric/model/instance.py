@@ -185,6 +185,10 @@ class Instance(Record):
             counters[f"quota:{project}:instances"] = 1
             counters[f"quota:{project}:cores"] = flavor.vcpus
             counters[f"quota:{project}:ram"] = flavor.memory_mb
+            for group in self.groups:
+                counters[f"uses:group:{group.id}"] = 1
+            for port in self.ports:
+                counters[f"uses:network:{port.network}"] = 1
         if self.host and (self.live or self.on_host):
             counters[f"load:{self.host}:instances"] = 1
             counters[f"load:{self.host}:vcpus"] = self.flavor.vcpus

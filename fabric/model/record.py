@@ -90,4 +90,3 @@ def tag_facets(tags: dict[str, str]) -> list[tuple[str, str]]:
     for key, value in tags.items():
         facets += [("tag:" + key, value), ("tag-key", key), ("tag-value", value)]
     return facets
-

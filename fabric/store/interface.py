@@ -56,6 +56,8 @@ class Transaction:
         occurrence of the placeholder, in every put record and its views, is
         replaced by it.  The record must hold it (C{Derived.pools}).
     @ivar needs: C{(kind, id)} that must exist at the moment of the write.
+    @ivar unused: C{(kind, id)} that nothing may use: refused unless counter
+        C{uses:KIND:ID} is zero.
     @ivar request_id: goes into the event stream.
     """
 
@@ -65,6 +67,7 @@ class Transaction:
     limits: list[tuple[str, int]] = attrs.field(factory=list)
     takes: list[tuple[str, str]] = attrs.field(factory=list)
     needs: list[tuple[str, str]] = attrs.field(factory=list)
+    unused: list[tuple[str, str]] = attrs.field(factory=list)
 
     def create(self, record: Record) -> None:
         """Write a record whose id must not exist."""
@@ -94,6 +97,10 @@ class Transaction:
     def need(self, kind: str, id: str) -> None:
         """Refuse the whole write if that record does not exist."""
         self.needs.append((kind, id))
+
+    def idle(self, kind: str, id: str) -> None:
+        """Refuse the whole write if any record counts itself a user of that one."""
+        self.unused.append((kind, id))
 
 
 @attrs.frozen
@@ -196,7 +203,8 @@ class IStore(Interface):
         @raise PoolEmpty: a pool has no free member.
         @raise MemberTaken: a pool member that a record names is held by
             another, or is not a member.
-        @raise InUse: a deleted record's pool still has held members.
+        @raise InUse: a deleted record's pool still has held members, or a
+            record that must be unused has users.
         """
 
     def read(cls: type[R], ids: Sequence[str]) -> Deferred[list[Stored[R] | None]]:

@@ -1,0 +1,336 @@
+"""
+Launching: what a request asks for becomes a reservation and pending instances,
+in one write together with quota and client token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Generator
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+
+from fabric.cloud.access import Caller
+from fabric.cloud.groups import DEFAULT, default_group, unique_name
+from fabric.cloud.networks import Networks
+from fabric.cloud.orders import Orders
+from fabric.cloud.quotas import Quotas, counter, quota_error
+from fabric.errors import (
+    AlreadyExists,
+    IdempotencyMismatch,
+    InvalidValue,
+    LimitExceeded,
+    NotFound,
+    QuotaExceeded,
+    Unavailable,
+)
+from fabric.faults import IFaults
+from fabric.ids import new_id
+from fabric.model import flavor as flavors
+from fabric.model.flavor import Flavor
+from fabric.model.group import SecurityGroup
+from fabric.model.image import Image
+from fabric.model.instance import GroupName, Instance, Port
+from fabric.model.keypair import KeyPair
+from fabric.model.network import Network
+from fabric.model.quota import Quota
+from fabric.model.reservation import Reservation
+from fabric.store.interface import IStore, Stored, Want
+
+RESEND_AFTER = 30.0
+"""Seconds after which the sweep sends an unanswered order again, at first."""
+
+TOKEN_KEPT = 3600.0
+"""Seconds for which a reservation is kept at least, and with it its token."""
+
+_PER_INSTANCE = (("instances", lambda f: 1), ("cores", lambda f: f.vcpus), ("ram", lambda f: f.memory_mb))
+
+
+@attrs.frozen
+class LaunchSpec:
+    """
+    What one launch asks for.
+
+    @ivar flavor: an instance type's name.
+    @ivar groups, group_names: security groups; both empty means the default.
+    @ivar user_data: base64.
+    @ivar network: an id; empty for the cloud's default network.
+    @ivar digest_of: the request's parameters as text, without the token: a
+        token may be used again only with the same.
+    """
+
+    image: str
+    flavor: str = flavors.DEFAULT
+    min_count: int = 1
+    max_count: int = 1
+    key_name: str = ""
+    groups: tuple[str, ...] = ()
+    group_names: tuple[str, ...] = ()
+    zone: str = ""
+    user_data: str = ""
+    client_token: str = ""
+    tags: dict[str, str] = attrs.field(factory=dict)
+    shutdown_behavior: str = "stop"
+    api_termination_disabled: bool = False
+    api_stop_disabled: bool = False
+    monitoring: bool = False
+    kernel: str = ""
+    ramdisk: str = ""
+    ebs_optimized: bool = False
+    network: str = ""
+    digest_of: str = ""
+
+
+@attrs.frozen
+class _Parts:
+    """What a launch refers to, as read."""
+
+    image: Image
+    flavor: Flavor
+    network: Network
+    limits: dict[str, int]
+    key: KeyPair | None
+    groups: tuple[SecurityGroup, ...]
+    new_default: bool
+
+
+class Launches:
+    """
+    Turns L{LaunchSpec}s into pending instances.
+    """
+
+    def __init__(
+        self,
+        store: IStore,
+        networks: Networks,
+        quotas: Quotas,
+        orders: Orders,
+        clock: IReactorTime,
+        faults: IFaults,
+        resend_after: float = RESEND_AFTER,
+    ) -> None:
+        self._store = store
+        self._networks = networks
+        self._quotas = quotas
+        self._orders = orders
+        self._clock = clock
+        self._faults = faults
+        self._resend_after = resend_after
+
+    @inlineCallbacks
+    def run(self, caller: Caller, spec: LaunchSpec) -> Generator[Deferred[Any], Any, list[Instance]]:
+        """
+        Launch between C{min_count} and C{max_count} instances, as many as the
+        quota allows.  Repeating with the same client token gives the same
+        instances and makes nothing.
+
+        @raise NotFound: the image, key pair, a group or the network does not
+            exist for this project.
+        @raise InvalidValue: no such instance type.
+        @raise QuotaExceeded: not even C{min_count} may run.
+        @raise IdempotencyMismatch: the token was used with other parameters.
+        """
+        parts: _Parts = yield self._gather(caller, spec)
+        try:
+            instances = yield self._write(caller, spec, parts)
+        except AlreadyExists as error:
+            if error.kind == "reservation":
+                return (yield self._repeated(caller, spec, error.holder))  # type: ignore[no-any-return]
+            if parts.new_default:
+                return (yield self.run(caller, spec))  # type: ignore[no-any-return]
+            raise
+        self._faults.reach("cloud.launch_written")
+        self._orders.schedule(caller.request_id, instances)
+        return instances  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def _gather(self, caller: Caller, spec: LaunchSpec) -> Generator[Deferred[Any], Any, _Parts]:
+        flavor = flavors.BUILT_IN.get(spec.flavor)
+        if flavor is None:
+            raise InvalidValue("InstanceType", spec.flavor, "not an instance type of this cloud")
+        names = spec.group_names if spec.groups or spec.group_names else (DEFAULT,)
+        project = caller.project
+        network = Want(Network, id=spec.network) if spec.network else self._networks.default_want()
+        key = Want(KeyPair, name=f"key_pair:{project}:{spec.key_name}") if spec.key_name else None
+        wants = [Want(Image, id=spec.image), network, Want(Quota, id=project), *([key] if key else [])]
+        parts = [Want(Image, id=id) for id in (spec.kernel, spec.ramdisk) if id]
+        groups = [Want(SecurityGroup, id=id) for id in spec.groups]
+        groups += [Want(SecurityGroup, name=unique_name(project, name)) for name in names]
+        found = yield self._store.gather([*wants, *parts, *groups])
+        self._check_images(caller, spec, found[0], found[len(wants) : len(wants) + len(parts)])
+        if found[1] is None:
+            if spec.network:
+                raise NotFound("network", spec.network)
+            raise Unavailable("network", f"the cloud has no network {self._networks.default!r}")
+        if key is not None and found[3] is None:
+            raise NotFound("key_pair", spec.key_name)
+        chosen, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) :])
+        return _Parts(
+            found[0].record,
+            flavor,
+            found[1].record,
+            self._quotas.of(found[2]),
+            found[3].record if key is not None else None,
+            chosen,
+            new,
+        )
+
+    def _check_images(self, caller: Caller, spec: LaunchSpec, image: Any, parts: list[Any]) -> None:
+        for id, stored in zip([spec.image, *filter(None, (spec.kernel, spec.ramdisk))], [image, *parts], strict=True):
+            if stored is None or not may_launch(caller, stored.record):
+                raise NotFound("image", id)
+        if image.record.type != "machine":
+            raise InvalidValue("ImageId", spec.image, f"a {image.record.type} can't be launched")
+
+    def _groups(
+        self, caller: Caller, names: tuple[str, ...], found: list[Stored[SecurityGroup] | None]
+    ) -> tuple[tuple[SecurityGroup, ...], bool]:
+        groups: dict[str, SecurityGroup] = {}
+        new = False
+        for name, stored in zip(names, found, strict=True):
+            if stored is not None and stored.record.project == caller.project:
+                groups[stored.record.id] = stored.record
+            elif name == DEFAULT and stored is None:
+                group = default_group(caller.project, self._clock.seconds())
+                groups[group.id] = group
+                new = True
+            else:
+                raise NotFound("group", name)
+        return tuple(groups.values()), new
+
+    @inlineCallbacks
+    def _write(self, caller: Caller, spec: LaunchSpec, parts: _Parts) -> Generator[Deferred[Any], Any, list[Instance]]:
+        count = spec.max_count
+        while True:
+            instances, reservation = self._records(caller, spec, parts, count)
+            try:
+                yield self._store.commit(self._transaction(caller, parts, instances, reservation))
+            except LimitExceeded as error:
+                count = _affordable(error, parts.flavor)
+                if count < spec.min_count or count < 1:
+                    raise _shortage(error, parts.flavor, spec.min_count) from None
+            except AlreadyExists as error:
+                token = f"token:{caller.project}:{spec.client_token}"
+                raise AlreadyExists(
+                    "reservation" if error.name == token else error.kind, error.name, error.holder
+                ) from None
+            else:
+                return instances
+
+    def _transaction(self, caller: Caller, parts: _Parts, instances: list[Instance], reservation: Reservation) -> Any:
+        transaction = self._store.transaction(caller.request_id)
+        transaction.create(reservation)
+        for group in parts.groups:
+            if parts.new_default and group.name == DEFAULT:
+                transaction.create(group)
+            else:
+                transaction.need("group", group.id)
+        transaction.need("network", parts.network.id)
+        for instance in instances:
+            transaction.create(instance)
+        for resource, _ in _PER_INSTANCE:
+            transaction.limit(counter(caller.project, resource), parts.limits[resource])
+        return transaction
+
+    def _records(
+        self, caller: Caller, spec: LaunchSpec, parts: _Parts, count: int
+    ) -> tuple[list[Instance], Reservation]:
+        now = self._clock.seconds()
+        reservation_id = new_id("reservation")
+        first = self._first(caller, spec, parts, reservation_id, now)
+        instances = [
+            attrs.evolve(
+                first,
+                id=new_id("instance"),
+                launch_index=index,
+                ports=(Port(parts.network.id, new_mac()),),
+            )
+            for index in range(count)
+        ]
+        reservation = Reservation(
+            reservation_id,
+            caller.project,
+            now,
+            tuple(instance.id for instance in instances),
+            spec.client_token,
+            _digest(spec.digest_of),
+            now + TOKEN_KEPT,
+        )
+        return instances, reservation
+
+    def _first(self, caller: Caller, spec: LaunchSpec, parts: _Parts, reservation: str, now: float) -> Instance:
+        image, key = parts.image, parts.key
+        return Instance(
+            id="",
+            project=caller.project,
+            reservation=reservation,
+            launch_index=0,
+            image=image.id,
+            flavor=parts.flavor,
+            launched_at=now,
+            changed_at=now,
+            review_at=now + self._resend_after,
+            wanted_zone=spec.zone,
+            zone=spec.zone,
+            image_location=image.location,
+            kernel=spec.kernel or image.kernel,
+            ramdisk=spec.ramdisk or image.ramdisk,
+            architecture=image.architecture,
+            key_name=spec.key_name,
+            key_material=key.public_key if key else "",
+            groups=tuple(GroupName(group.id, group.name) for group in parts.groups),
+            user_data=spec.user_data,
+            client_token=spec.client_token,
+            shutdown_behavior=spec.shutdown_behavior,
+            api_termination_disabled=spec.api_termination_disabled,
+            api_stop_disabled=spec.api_stop_disabled,
+            ebs_optimized=spec.ebs_optimized,
+            monitoring=spec.monitoring,
+            tags=dict(spec.tags),
+        )
+
+    @inlineCallbacks
+    def _repeated(self, caller: Caller, spec: LaunchSpec, holder: str) -> Generator[Deferred[Any], Any, list[Instance]]:
+        [stored] = yield self._store.read(Reservation, [holder])
+        if stored is None:  # it expired just now: the token is free again
+            return (yield self.run(caller, spec))  # type: ignore[no-any-return]
+        if stored.record.token_digest != _digest(spec.digest_of):
+            raise IdempotencyMismatch(spec.client_token)
+        found = yield self._store.read(Instance, stored.record.instances)
+        return [each.record for each in found if each is not None]
+
+
+def may_launch(caller: Caller, image: Image) -> bool:
+    """
+    Whether an image is the caller's to use.
+    """
+    return image.public or image.project == caller.project or caller.project in image.shared_with
+
+
+def new_mac() -> str:
+    """
+    A random MAC address of the range that is free for local use.
+    """
+    return "02:" + os.urandom(5).hex(":")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _each(error: LimitExceeded, flavor: Flavor) -> int:
+    resource = error.counter.rsplit(":", 1)[1]
+    return next(cost(flavor) for name, cost in _PER_INSTANCE if name == resource)
+
+
+def _affordable(error: LimitExceeded, flavor: Flavor) -> int:
+    return max(0, (error.limit - error.used) // _each(error, flavor))
+
+
+def _shortage(error: LimitExceeded, flavor: Flavor, wanted: int) -> QuotaExceeded:
+    resource = quota_error(error).resource
+    return QuotaExceeded(resource, error.limit, error.used, error.used + wanted * _each(error, flavor))

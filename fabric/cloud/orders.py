@@ -1,0 +1,195 @@
+"""
+Orders: what is cast to workers once state says that it should be so.
+
+State is always written first.  An order that is lost is sent again by the sweep,
+so a failed cast is logged and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.logger import Logger
+
+from fabric.cloud.networks import Networks
+from fabric.compute.interface import IComputeWorker, MachineOrder, PortOrder
+from fabric.errors import FabricError
+from fabric.model.codec import encode
+from fabric.model.instance import Instance
+from fabric.model.network import Network
+from fabric.rpc.interface import Address, Context, IQueue
+from fabric.scheduler.interface import ISchedulerWorker
+
+WAIT = 3600.0
+"""Seconds for which an order may wait in a queue; the sweep sends another long before."""
+
+
+class Orders:
+    """
+    Sends orders, grouped by host.
+    """
+
+    log = Logger()
+
+    def __init__(self, queue: IQueue, networks: Networks) -> None:
+        self._queue = queue
+        self._networks = networks
+
+    def schedule(self, request_id: str, instances: Iterable[Instance]) -> Deferred[None]:
+        """
+        Ask a scheduler to find hosts.
+        """
+        ids = [instance.id for instance in instances]
+        remote = self._queue.caster(ISchedulerWorker, Address("scheduler"), Context(request_id, WAIT))
+        return self._send(request_id, "schedule", "scheduler", lambda: remote.schedule(ids))
+
+    def offer(self, request_id: str, ids: list[str]) -> Deferred[None]:
+        """
+        Let the first free compute worker take these.
+        """
+        remote = self._queue.caster(IComputeWorker, Address("compute"), Context(request_id, WAIT))
+        return self._send(request_id, "claim", "compute", lambda: remote.claim(ids))
+
+    @inlineCallbacks
+    def run(self, request_id: str, instances: Iterable[Instance]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Order instances to be brought up on the hosts that they were placed on.
+        """
+        yield self._whole(request_id, instances, "run", lambda remote, machines: remote.run(machines))
+
+    @inlineCallbacks
+    def reboot(self, request_id: str, instances: Iterable[Instance]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Order instances to be rebooted.
+        """
+        yield self._whole(request_id, instances, "reboot", lambda remote, machines: remote.reboot(machines, False))
+
+    def stop(self, request_id: str, instances: Iterable[Instance], force: bool = False) -> Deferred[None]:
+        """
+        Order instances to be shut down.
+        """
+        return self._brief(request_id, instances, "stop", lambda remote, machines: remote.stop(machines, force))
+
+    def terminate(self, request_id: str, instances: Iterable[Instance]) -> Deferred[None]:
+        """
+        Order what a host has of instances to be removed.
+        """
+        return self._brief(request_id, instances, "terminate", lambda remote, machines: remote.terminate(machines))
+
+    def remove(self, request_id: str, host: str, names: list[str]) -> Deferred[None]:
+        """
+        Order machines that no instance stands for to be removed from a host.
+        """
+        remote = self._compute(request_id, host)
+        machines = [{"id": name, "order": 0} for name in names]
+        return self._send(request_id, "terminate", host, lambda: remote.terminate(machines))
+
+    def resend(self, request_id: str, instances: Iterable[Instance]) -> Deferred[None]:
+        """
+        Send again what each instance's state waits for.
+        """
+        by_state: dict[str, list[Instance]] = defaultdict(list)
+        for instance in instances:
+            by_state[instance.state if instance.host else "unplaced"].append(instance)
+        sends = {
+            "unplaced": self.schedule,
+            "pending": self.run,
+            "stopping": self.stop,
+            "shutting-down": self.terminate,
+            "terminated": self.terminate,
+        }
+        return _all([sends[state](request_id, group) for state, group in by_state.items() if state in sends])
+
+    def _compute(self, request_id: str, host: str) -> Any:
+        return self._queue.caster(IComputeWorker, Address("compute", host), Context(request_id, WAIT))
+
+    @inlineCallbacks
+    def _whole(
+        self, request_id: str, instances: Iterable[Instance], name: str, call: Callable[[Any, Any], Deferred[None]]
+    ) -> Generator[Deferred[Any], Any, None]:
+        instances = list(instances)
+        networks = yield self._networks.by_id([port.network for instance in instances for port in instance.ports])
+        yield self._per_host(request_id, instances, name, call, lambda instance: encode(machine(instance, networks)))
+
+    def _brief(
+        self, request_id: str, instances: Iterable[Instance], name: str, call: Callable[[Any, Any], Deferred[None]]
+    ) -> Deferred[None]:
+        def shape(instance: Instance) -> dict[str, Any]:
+            return {"id": instance.id, "order": instance.order}
+
+        return self._per_host(request_id, instances, name, call, shape)
+
+    def _per_host(
+        self,
+        request_id: str,
+        instances: Iterable[Instance],
+        name: str,
+        call: Callable[[Any, Any], Deferred[None]],
+        shape: Callable[[Instance], dict[str, Any]],
+    ) -> Deferred[None]:
+        by_host: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for instance in instances:
+            by_host[instance.host].append(shape(instance))
+        return _all([self._to_host(request_id, host, name, call, machines) for host, machines in by_host.items()])
+
+    def _to_host(
+        self, request_id: str, host: str, name: str, call: Callable[[Any, Any], Deferred[None]], machines: Any
+    ) -> Deferred[None]:
+        remote = self._compute(request_id, host)
+        return self._send(request_id, name, host, lambda: call(remote, machines))
+
+    def _send(self, request_id: str, name: str, where: str, send: Callable[[], Deferred[None]]) -> Deferred[None]:
+        def unsent(failure: Any) -> None:
+            failure.trap(FabricError)
+            self.log.warn(
+                "{request_id}: order {order} for {where} was not sent and will be again: {error}",
+                request_id=request_id,
+                order=name,
+                where=where,
+                error=failure.value,
+            )
+
+        return send().addErrback(unsent)
+
+
+def machine(instance: Instance, networks: dict[str, Network]) -> MachineOrder:
+    """
+    The order that brings an instance up.
+    """
+    return MachineOrder(
+        id=instance.id,
+        order=instance.order,
+        project=instance.project,
+        flavor=instance.flavor,
+        image=instance.image,
+        image_location=instance.image_location,
+        kernel=instance.kernel,
+        ramdisk=instance.ramdisk,
+        key_name=instance.key_name,
+        key_material=instance.key_material,
+        user_data=instance.user_data,
+        ports=tuple(_port(port, networks[port.network]) for port in instance.ports),
+    )
+
+
+def _port(port: Any, network: Network) -> PortOrder:
+    return PortOrder(
+        network=network.id,
+        mac=port.mac,
+        address=port.address,
+        hostname=port.hostname,
+        cidr=network.cidr,
+        gateway=network.gateway,
+        manager=network.manager,
+        bridge=network.bridge,
+        vlan=network.vlan,
+        dns=network.dns,
+    )
+
+
+def _all(sends: list[Deferred[None]]) -> Deferred[None]:
+    gathered = gatherResults(sends, consumeErrors=True)
+    return gathered.addCallback(lambda _: None)
