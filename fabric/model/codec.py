@@ -25,7 +25,7 @@ def encode(value: Any) -> dict[str, Any]:
     """
     @return: an attrs value as dicts, lists and scalars, ready for JSON.
     """
-    return typing.cast(dict[str, Any], _encoder(type(value))(value))
+    return typing.cast(dict[str, Any], _encoder(typing.cast(Hashable, type(value)))(value))
 
 
 def decode(cls: type[T], data: dict[str, Any]) -> T:
@@ -33,7 +33,7 @@ def decode(cls: type[T], data: dict[str, Any]) -> T:
     @return: the value of class C{cls} that L{encode} described.
     @raise TypeError: a field without default is missing.
     """
-    return typing.cast(T, _decoder(cls)(data))
+    return typing.cast(T, _decoder(typing.cast(Hashable, cls))(data))
 
 
 @cache
@@ -72,6 +72,7 @@ def _encode_type(hint: Any) -> Convert | None:
 def _decoder(cls: Hashable) -> Convert:
     hints = typing.get_type_hints(cls)
     converts = {field.name: _decode_type(hints[field.name]) for field in attrs.fields(typing.cast(Any, cls))}
+    make = typing.cast(Any, cls)
     aliases = {field.name: field.alias for field in attrs.fields(typing.cast(Any, cls))}
 
     def convert(data: dict[str, Any]) -> Any:
@@ -80,7 +81,7 @@ def _decoder(cls: Hashable) -> Convert:
             inner = converts.get(key, _unknown)
             if inner is not _unknown:
                 arguments[aliases[key]] = value if inner is None else inner(value)
-        return cls(**arguments)
+        return make(**arguments)
 
     return convert
 
