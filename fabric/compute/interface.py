@@ -67,7 +67,9 @@ class MachineReport:
     @ivar state: C{running}, C{stopped}, C{gone} or C{failed}.
     @ivar code: reason code for C{failed} or an unexpected C{stopped}, as
         C{Server.InternalError}; empty otherwise.
-    @ivar addresses: fixed addresses in use by it.
+    @ivar addresses: fixed addresses in use by it.  A C{failed} without any
+        left nothing behind; with some, the machine (or a rest of it) is still
+        on the host, and they are not free.
     """
 
     id: str
@@ -100,7 +102,10 @@ class IDomainWatcher(Interface):
 
     def domain_changed(domain: Domain, reason: str) -> None:
         """
-        A guest stopped, crashed or came up without an order.
+        A guest stopped, crashed or came up without an order.  Called in the
+        reactor's thread.
+
+        @param reason: one sentence for people.
         """
 
 
@@ -126,17 +131,25 @@ class IComputeDriver(Interface):
     def spawn(machine: MachineOrder) -> Deferred[None]:
         """
         Define and boot the machine; fires when it runs.  Boots it from its
-        disk as it was when it is defined but stopped.  Nothing when it runs.
+        disk as it was when it is defined but stopped or crashed.  The order's
+        number becomes the domain's, which is all that changes when it runs.
+        Failing, it leaves at most a domain that is not running.
         """
 
-    def shut_down(id: str, force: bool) -> Deferred[None]:
+    def shut_down(id: str, force: bool, order: int) -> Deferred[None]:
         """
         Stop it, asking the guest first unless forced; its disk stays.
-        Nothing when it is stopped or not there.
+        C{order} becomes the domain's.  Nothing else when it is stopped;
+        nothing at all when it is not there.
         """
 
-    def reboot(id: str, hard: bool) -> Deferred[None]:
-        """@raise NotFound: no such guest."""
+    def reboot(id: str, hard: bool, order: int) -> Deferred[None]:
+        """
+        Start it anew, from its disk as it is; one that is stopped is started.
+        C{order} becomes the domain's.  Fires when it runs.
+
+        @raise NotFound: no such guest.
+        """
 
     def destroy(id: str) -> Deferred[None]:
         """Remove it and its disks.  Nothing when it is not there."""
@@ -172,7 +185,11 @@ class IComputeWorker(Interface):
         """Cast: shut down; C{machines} are C{{"id", "order"}}.  Reported as C{stopped}."""
 
     def reboot(machines: list[dict[str, Any]], hard: bool) -> Deferred[None]:
-        """Cast: C{machines} are whole orders; one that is not there is spawned."""
+        """
+        Cast: C{machines} are whole orders, each with a new order number (one
+        that was carried out is only reported again); one that is not there
+        is spawned.  Reported as C{running}.
+        """
 
     def terminate(machines: list[dict[str, Any]]) -> Deferred[None]:
         """

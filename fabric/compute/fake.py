@@ -1,0 +1,229 @@
+"""
+A hypervisor that runs nothing, but behaves like one.
+
+Its domains are in a file, so they survive the worker that drives them; guests
+boot and stop in their own time, fill a console, crash and halt; and it can be
+told to fail, to be slow, to hang or to lose an answer (L{fabric.rehearsal}).
+The directory's file C{faults} is read while it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import attrs
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from fabric.compute.console import Run, console_text
+from fabric.compute.interface import Domain, IComputeDriver, IDomainWatcher, MachineOrder
+from fabric.errors import DriverFailure, NotFound
+from fabric.journal import Journal
+from fabric.model.host import Capacity
+from fabric.rehearsal import Rehearsal, rehearsed
+from fabric.settings import Fake
+
+VERBS = ("start", "capacity", "domains", "spawn", "shut_down", "reboot", "destroy", "console_output")
+"""The methods that a rehearsal may spoil."""
+
+RUNS_KEPT = 8
+"""Boots of a guest that its console remembers."""
+
+
+@attrs.frozen
+class Guest:
+    """
+    A domain as the fake keeps it.
+
+    @ivar state: C{running}, C{stopped} or C{crashed}.
+    @ivar hardware: what it has, in words.
+    @ivar runs: its last boots.
+    """
+
+    id: str
+    state: str
+    order: int
+    addresses: tuple[str, ...]
+    hardware: str
+    runs: tuple[Run, ...]
+
+    def domain(self) -> Domain:
+        """As the interface shows it."""
+        return Domain(self.id, self.state, self.order, self.addresses)
+
+    def booted(self, order: int, now: float) -> Guest:
+        """The same, started anew from its disk."""
+        ended = self.ended("stopped", order, now)
+        return attrs.evolve(ended, state="running", runs=(*ended.runs, Run(now))[-RUNS_KEPT:])
+
+    def ended(self, state: str, order: int, now: float) -> Guest:
+        """The same, no longer running."""
+        runs = self.runs
+        if self.state == "running":
+            runs = (*runs[:-1], attrs.evolve(runs[-1], until=now, crashed=state == "crashed"))
+        return attrs.evolve(self, state=state, order=order, runs=runs)
+
+
+@implementer(IComputeDriver)
+class FakeHypervisor:
+    """
+    @ivar rehearsal: what goes wrong; L{Rehearsal.tell} it more.
+    """
+
+    def __init__(self, directory: str, clock: IReactorTime, options: Fake | None = None) -> None:
+        """
+        @param directory: where it keeps its domains; made when need be.
+        @param options: its room, its delays and its mishaps.
+        @raise InvalidValue: a mishap means nothing.
+        """
+        self._clock = clock
+        self._options = options = options or Fake()
+        self._journal = Journal(os.path.join(directory, "domains"), Guest)
+        self._guests = self._journal.rows
+        self._booting: dict[str, list[Deferred[None]]] = {}
+        self._watcher: IDomainWatcher | None = None
+        self.rehearsal = Rehearsal(
+            clock,
+            VERBS,
+            rehearsed(options, VERBS),
+            os.path.join(directory, "faults"),
+            {"crash": self.crash, "halt": self.halt},
+        )
+
+    def start(self, watcher: IDomainWatcher) -> Deferred[None]:
+        """See L{IComputeDriver.start}."""
+        self._watcher = watcher
+        return self.rehearsal.perform("start", "", self._journal.open)
+
+    def stop(self) -> Deferred[None]:
+        """See L{IComputeDriver.stop}."""
+        self._watcher = None
+        for id in list(self._booting):
+            self._abandon(id, "the driver was stopped")
+        self._journal.close()
+        return succeed(None)
+
+    def capacity(self) -> Deferred[Capacity]:
+        """See L{IComputeDriver.capacity}."""
+        options = self._options
+        return self.rehearsal.perform(
+            "capacity", "", lambda: Capacity(options.vcpus, options.memory_mb, options.disk_gb)
+        )
+
+    def domains(self) -> Deferred[list[Domain]]:
+        """See L{IComputeDriver.domains}."""
+        return self.rehearsal.perform("domains", "", lambda: [guest.domain() for guest in self._guests.values()])
+
+    def spawn(self, machine: MachineOrder) -> Deferred[None]:
+        """See L{IComputeDriver.spawn}; a guest is defined when it has booted."""
+        return self.rehearsal.perform("spawn", machine.id, partial(self._spawn, machine))
+
+    def shut_down(self, id: str, force: bool, order: int) -> Deferred[None]:
+        """See L{IComputeDriver.shut_down}; forced, it takes no time."""
+        return self.rehearsal.perform("shut_down", id, partial(self._shut_down, id, force, order))
+
+    def reboot(self, id: str, hard: bool, order: int) -> Deferred[None]:
+        """See L{IComputeDriver.reboot}."""
+        return self.rehearsal.perform("reboot", id, partial(self._reboot, id, order))
+
+    def destroy(self, id: str) -> Deferred[None]:
+        """See L{IComputeDriver.destroy}; a boot under way fails."""
+        return self.rehearsal.perform("destroy", id, partial(self._destroy, id))
+
+    def console_output(self, id: str) -> Deferred[bytes]:
+        """See L{IComputeDriver.console_output}."""
+        return self.rehearsal.perform("console_output", id, partial(self._console, id))
+
+    def crash(self, id: str) -> None:
+        """The guest's kernel panics; nothing when it does not run."""
+        self._end(id, "crashed", "The guest's kernel panicked.")
+
+    def halt(self, id: str) -> None:
+        """The guest shuts itself down; nothing when it does not run."""
+        self._end(id, "stopped", "The guest shut itself down.")
+
+    def _end(self, id: str, state: str, reason: str) -> None:
+        guest = self._guests.get(id)
+        if guest is None or guest.state != "running":
+            return
+        self._put(guest.ended(state, guest.order, self._clock.seconds()))
+        if self._watcher is not None:
+            self._watcher.domain_changed(self._guests[id].domain(), reason)
+
+    def _put(self, guest: Guest) -> None:
+        self._journal.put(guest.id, guest)
+
+    def _spawn(self, machine: MachineOrder) -> Deferred[None]:
+        guest = self._guests.get(machine.id)
+        if guest is not None and guest.state == "running":
+            if guest.order != machine.order:
+                self._put(attrs.evolve(guest, order=machine.order))
+            return succeed(None)
+        if guest is None:
+            flavor = machine.flavor
+            hardware = f"{flavor.vcpus} vcpus, {flavor.memory_mb} MiB, {flavor.disk_gb} GiB, {machine.image}"
+            addresses = tuple([port.address for port in machine.ports])
+            guest = Guest(machine.id, "stopped", machine.order, addresses, hardware, ())
+        return self._boot(guest, machine.order)
+
+    def _reboot(self, id: str, order: int) -> Deferred[None]:
+        guest = self._guests.get(id)
+        if guest is None:
+            return fail(NotFound(kind="guest", id=id))
+        if guest.state == "running":
+            self._put(guest.ended("stopped", order, self._clock.seconds()))
+        return self._boot(self._guests[id], order)
+
+    def _boot(self, guest: Guest, order: int) -> Deferred[None]:
+        if not self._options.boot_seconds:
+            self._put(guest.booted(order, self._clock.seconds()))
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        waiting = self._booting.setdefault(guest.id, [])
+        waiting.append(done)
+        if len(waiting) == 1:
+            self._clock.callLater(self._options.boot_seconds, self._booted, guest, order, waiting)
+        return done
+
+    def _booted(self, guest: Guest, order: int, waiting: list[Deferred[None]]) -> None:
+        if self._booting.get(guest.id) is not waiting:
+            return  # it was destroyed meanwhile
+        try:
+            self._put(guest.booted(order, self._clock.seconds()))
+        except DriverFailure as failure:
+            self._abandon(guest.id, failure.what)
+            return
+        del self._booting[guest.id]
+        for done in waiting:
+            done.callback(None)
+
+    def _abandon(self, id: str, why: str) -> None:
+        for done in self._booting.pop(id, ()):
+            done.errback(DriverFailure(what=f"boot {id}: {why}"))
+
+    def _shut_down(self, id: str, force: bool, order: int) -> Deferred[None]:
+        self._abandon(id, "it was shut down")
+        guest = self._guests.get(id)
+        if guest is None:
+            return succeed(None)
+        if guest.state == "running" and not force and self._options.stop_seconds:
+            return deferLater(self._clock, self._options.stop_seconds, self._stopped, id, order)
+        return succeed(self._stopped(id, order))
+
+    def _stopped(self, id: str, order: int) -> None:
+        guest = self._guests.get(id)
+        if guest is not None:
+            self._put(guest.ended("stopped", order, self._clock.seconds()))
+
+    def _destroy(self, id: str) -> None:
+        self._abandon(id, "it was destroyed")
+        self._journal.remove(id)
+
+    def _console(self, id: str) -> bytes:
+        guest = self._guests.get(id)
+        if guest is None:
+            raise NotFound(kind="guest", id=id)
+        return console_text(id, guest.hardware, guest.addresses, guest.runs, self._clock.seconds())
