@@ -25,6 +25,12 @@ class Capacity:
     architecture: str = "x86_64"
     hypervisor: str = "fake"
 
+    def room(self) -> dict[str, int]:
+        """
+        The most that each of the host's C{load:HOST:NAME} counters may be.
+        """
+        return {"vcpus": self.vcpus, "memory_mb": self.memory_mb, "disk_gb": self.disk_gb}
+
 
 @attrs.frozen
 class Service(Record):

@@ -197,7 +197,7 @@ class Instance(Record):
         return counters
 
     def _due(self) -> float | None:
-        if self.state in LIFECYCLE.deadlines or self.on_host and not self.live:
+        if self.state in LIFECYCLE.deadlines or (self.on_host and not self.live):
             return self.review_at
         if self.state == "terminated":
             return self.changed_at + TERMINATED_SHOWN

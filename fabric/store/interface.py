@@ -90,7 +90,8 @@ class Transaction:
         Pop a free member of a pool.
 
         @return: a placeholder to put into records where the member is to
-            stand; unguessable, so that no text of a user's is replaced.
+            stand; unguessable, so that no text of a user's is replaced.  See
+            also L{dashed}.
         """
         raise NotImplementedError("made by IStore.transaction")
 
@@ -124,6 +125,14 @@ class Committed:
 
     taken: dict[str, str]
     records: list[Stored[Any]]
+
+
+def dashed(placeholder: str) -> str:
+    """
+    @return: the placeholder for the same member with C{.} and C{:} written as
+        C{-}, for names made of addresses.
+    """
+    return placeholder + "-"
 
 
 @attrs.frozen
@@ -265,6 +274,11 @@ class IStore(Interface):
         The event stream of a project, or of all with None, after a position
         ("" for the oldest kept): C{[(position, {kind, id, request, what, …})]}
         where C{what} is C{created}, C{changed} or C{deleted}.
+        """
+
+    def last_event(project: str | None) -> Deferred[str]:
+        """
+        The position of the stream's last event; "" for an empty stream.
         """
 
     def check(repair: bool) -> Deferred[list[Finding]]:

@@ -1,0 +1,108 @@
+"""
+The controller: what answers at the topic C{cloud}, and what it does by the clock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from fabric.cloud.adoption import Adoption
+from fabric.cloud.hosts import Hosts
+from fabric.cloud.interface import ICloudWorker
+from fabric.cloud.placement import Placement
+from fabric.cloud.reports import Reports
+from fabric.compute.interface import Domain, MachineReport
+from fabric.errors import Denied
+from fabric.model.codec import decode
+from fabric.model.host import Capacity
+from fabric.rpc.interface import Address, Context
+from fabric.scheduler.interface import Claimed
+
+
+@implementer(ICloudWorker)
+class CloudWorker:
+    """
+    Takes reports.
+
+    @param accounts: whether broker accounts are per host: then a message that
+        speaks for a host must come from the account C{TOPIC.HOST} or C{HOST}.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, hosts: Hosts, reports: Reports, adoption: Adoption, placement: Placement, accounts: bool = False
+    ) -> None:
+        self._hosts = hosts
+        self._reports = reports
+        self._adoption = adoption
+        self._placement = placement
+        self._accounts = accounts
+
+    def report_machines(self, host: str, reports: list[dict[str, Any]], context: Context) -> Deferred[None]:
+        """See L{ICloudWorker.report_machines}."""
+        self._vouch(host, context)
+        return self._reports.take(context.request_id, host, [decode(MachineReport, each) for each in reports])
+
+    def report_host(
+        self, topic: str, host: str, zone: str, started_at: float, capacity: dict[str, Any], context: Context
+    ) -> Deferred[None]:
+        """See L{ICloudWorker.report_host}."""
+        self._vouch(host, context)
+        return self._hosts.report(topic, host, zone, started_at, decode(Capacity, capacity))
+
+    def adopt(self, host: str, domains: list[dict[str, Any]], context: Context) -> Deferred[None]:
+        """See L{ICloudWorker.adopt}."""
+        self._vouch(host, context)
+        return self._adoption.adopt(context.request_id, host, [decode(Domain, each) for each in domains])
+
+    def place(self, host: str, instances: list[str], context: Context) -> Deferred[None]:
+        """See L{ICloudWorker.place}."""
+        self._vouch(host, context)
+        claimed = self._placement.claim(context.request_id, {host: instances})
+        return claimed.addCallback(self._full, context.request_id, host, instances)
+
+    def _full(self, claimed: Claimed, request_id: str, host: str, ids: list[str]) -> Deferred[None] | None:
+        if not claimed.full:
+            return None
+        return self._placement.elsewhere(request_id, host, ids, claimed.full[host])
+
+    def _vouch(self, host: str, context: Context) -> None:
+        sender = context.sender
+        if self._accounts and sender != host and not sender.endswith("." + host):
+            self.log.warn("{sender} spoke for {host} and was not heard", sender=sender, host=host)
+            raise Denied(sender, f"to speak for host {host}")
+
+
+class DeadLetters:
+    """
+    What becomes of an order that kept failing: the instances that it was
+    about end with the reason, instead of waiting for a deadline.
+    """
+
+    log = Logger()
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+
+    def take(self, address: Address, method: str, arguments: dict[str, Any], reason: str) -> Deferred[None] | None:
+        """
+        Take a dead letter; the queue calls this.
+        """
+        self.log.error(
+            "order {method} to {address} is given up: {reason}",
+            method=method,
+            address=address.routing_key,
+            reason=reason,
+        )
+        if address.topic != "compute" or method != "run":
+            return None
+        reports = [
+            MachineReport(machine["id"], machine["order"], "failed", "Server.InternalError", reason)
+            for machine in arguments["machines"]
+        ]
+        return self._reports.take("dead-letter", address.host, reports)

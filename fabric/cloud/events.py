@@ -1,0 +1,50 @@
+"""
+The event stream's reader: what state did, told once, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.logger import Logger
+
+from fabric.store.interface import IStore
+
+BATCH = 500
+
+Listener = Callable[[dict[str, str]], None]
+
+
+class EventReader:
+    """
+    Follows the cloud's stream from now on, and tells a listener.
+    """
+
+    log = Logger()
+
+    def __init__(self, store: IStore, listener: Listener) -> None:
+        self._store = store
+        self._listener = listener
+        self._position: str | None = None
+
+    @inlineCallbacks
+    def turn(self) -> Generator[Deferred[Any], Any, int]:
+        """
+        Tell what has happened since the last turn.
+
+        @return: how much that was.
+        """
+        if self._position is None:
+            self._position = yield self._store.last_event(None)
+        total = 0
+        while True:
+            events = yield self._store.events(self._position, BATCH, None)
+            for position, event in events:
+                self._position = position
+                self.log.debug("{request}: {kind} {id} {what} {state}", **{"state": "", **event})
+                self._listener(event)
+            total += len(events)
+            if len(events) < BATCH:
+                return total

@@ -1,0 +1,163 @@
+"""
+Reports: what hosts say, and what it makes of state.
+
+A worker's report about an older order than the instance's is dropped: state has
+moved on since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from fabric.cloud.instances import leaving
+from fabric.cloud.launch import RESEND_AFTER
+from fabric.cloud.orders import Orders
+from fabric.cloud.retry import until_written
+from fabric.compute.interface import MachineReport
+from fabric.faults import IFaults
+from fabric.model.instance import Instance, StateReason, moved
+from fabric.store.interface import IStore
+
+INTERNAL = "Server.InternalError"
+
+
+@attrs.define
+class _Outcome:
+    """What a batch of reports leads to, besides what is written."""
+
+    remove: list[Instance] = attrs.field(factory=list)
+    strange: list[str] = attrs.field(factory=list)
+
+
+class Reports:
+    """
+    Applies reports, a batch in one write.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        orders: Orders,
+        clock: IReactorTime,
+        faults: IFaults,
+        resend_after: float = RESEND_AFTER,
+    ) -> None:
+        self._store = store
+        self._orders = orders
+        self._clock = clock
+        self._faults = faults
+        self._resend_after = resend_after
+
+    @inlineCallbacks
+    def take(self, request_id: str, host: str, reports: Sequence[MachineReport]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Move what the reports are about.  Repeating is safe.
+        """
+        self._faults.reach("cloud.report_received")
+        outcome = yield until_written(lambda: self._take_once(request_id, host, reports))
+        self._faults.reach("cloud.report_written")
+        if outcome.remove:
+            yield self._orders.terminate(request_id, outcome.remove)
+        if outcome.strange:
+            yield self._orders.remove(request_id, host, outcome.strange)
+
+    @inlineCallbacks
+    def _take_once(
+        self, request_id: str, host: str, reports: Sequence[MachineReport]
+    ) -> Generator[Deferred[Any], Any, _Outcome]:
+        latest = {report.id: report for report in reports}
+        found = yield self._store.read(Instance, list(latest))
+        now = self._clock.seconds()
+        outcome = _Outcome()
+        transaction = self._store.transaction(request_id)
+        for stored, report in zip(found, latest.values(), strict=True):
+            if stored is None or stored.record.host != host:
+                self._strange(stored.record if stored else None, host, report, outcome)
+                continue
+            record = reported(stored.record, report, now, self._resend_after)
+            if record is not stored.record and record != stored.record:
+                transaction.update(stored, record)
+                if record.order != stored.record.order or (record.on_host and not record.live):
+                    outcome.remove.append(record)
+        if transaction.puts:
+            yield self._store.commit(transaction)
+        return outcome
+
+    def _strange(self, instance: Instance | None, host: str, report: MachineReport, outcome: _Outcome) -> None:
+        """
+        A report about a machine that is not this host's.  One that state says
+        is elsewhere or was ended before it had a host is removed; one that
+        state does not know is left for L{Adoption} to quarantine.
+        """
+        if report.state == "gone":
+            return
+        self.log.warn(
+            "{host} reports {id} as {state}, which is not its own", host=host, id=report.id, state=report.state
+        )
+        if instance is not None:
+            outcome.strange.append(report.id)
+
+
+def reported(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance:
+    """
+    @return: the instance after its host's report; itself when the report is
+        stale or says nothing new.
+    """
+    if report.order and report.order < instance.order:
+        return instance
+    applied = _APPLY[report.state](instance, report, now, resend_after)
+    return applied if applied is not None else instance
+
+
+def _running(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance | None:
+    if instance.state != "pending" or not report.order:
+        return None
+    return moved(instance, "boot", now, started=True, on_host=True)
+
+
+def _stopped(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance | None:
+    if instance.state == "stopping":
+        return moved(instance, "halt", now, instance.reason)
+    if instance.state != "running":
+        return None
+    code = report.code or "Client.InstanceInitiatedShutdown"
+    reason = StateReason(code, f"{code}: {report.message or 'Instance initiated shutdown'}")
+    if instance.shutdown_behavior == "terminate" and code.startswith("Client."):
+        return leaving(instance, "shut_itself_down", now, reason, now + resend_after)
+    return moved(instance, "halt", now, reason)
+
+
+def _gone(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance | None:
+    if instance.state == "shutting-down":
+        return moved(instance, "vanish", now, instance.reason, on_host=False)
+    if instance.state == "terminated" and instance.on_host:
+        return attrs.evolve(instance, on_host=False)
+    return None
+
+
+def _failed(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance | None:
+    if instance.state != "pending":
+        return None  # a stop or a removal that failed is ordered again by the sweep
+    reason = StateReason(report.code or INTERNAL, f"{report.code or INTERNAL}: {report.message or 'Launch failed'}")
+    return failed(instance, now, reason, resend_after)
+
+
+def failed(instance: Instance, now: float, reason: StateReason, resend_after: float) -> Instance:
+    """
+    A pending instance whose start failed: stopped when it has run before,
+    terminated otherwise, while its host is asked to remove what is left.
+    """
+    if instance.started:
+        return moved(instance, "fail_start", now, reason)
+    return moved(instance, "fail", now, reason, order=instance.order + 1, review_at=now + resend_after)
+
+
+_APPLY = {"running": _running, "stopped": _stopped, "gone": _gone, "failed": _failed}

@@ -1,0 +1,165 @@
+"""
+The sweep: nothing stays as it is for ever unless its state is one to stay in.
+
+Every record that waits for something says when it is to be looked at.  What
+was not sent, or not answered, is ordered again; what has passed its deadline
+follows its lifecycle's table; what is over is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from fabric.cloud.hosts import Hosts
+from fabric.cloud.launch import RESEND_AFTER, TOKEN_KEPT
+from fabric.cloud.orders import Orders
+from fabric.cloud.reports import failed
+from fabric.errors import Conflict, NotFound
+from fabric.model.host import Stray
+from fabric.model.instance import LIFECYCLE, Instance, StateReason, is_overdue, moved
+from fabric.model.reservation import Reservation
+from fabric.store.interface import IStore, Query, Stored
+
+BATCH = 200
+"""Records a turn; the next turn follows at once while there are more."""
+
+OVERDUE = StateReason("Server.InternalError", "Server.InternalError: no answer from its host in time")
+
+
+class Sweep:
+    """
+    One turn after another; several controllers may sweep at once.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        hosts: Hosts,
+        orders: Orders,
+        clock: IReactorTime,
+        resend_after: float = RESEND_AFTER,
+    ) -> None:
+        self._store = store
+        self._hosts = hosts
+        self._orders = orders
+        self._clock = clock
+        self._resend_after = resend_after
+
+    @inlineCallbacks
+    def turn(self) -> Generator[Deferred[Any], Any, int]:
+        """
+        Look at everything that is due.
+
+        @return: how many records were due.
+        """
+        total = 0
+        while True:
+            due = yield self._store.due(self._clock.seconds(), BATCH)
+            total += len(due)
+            by_kind: dict[str, list[str]] = defaultdict(list)
+            for kind, id in due:
+                by_kind[kind].append(id)
+            for kind, look in (
+                ("instance", self._instances),
+                ("reservation", self._reservations),
+                ("stray", self._strays),
+            ):
+                if by_kind[kind]:
+                    yield look(by_kind[kind])
+            if len(due) < BATCH:
+                return total
+
+    @inlineCallbacks
+    def _instances(self, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        alive = yield self._hosts.alive()
+        found = yield self._store.read(Instance, ids)
+        send: list[Instance] = []
+        now = self._clock.seconds()
+        for stored in found:
+            if stored is None or (stored.record.derived().due or now + 1) > now:
+                continue
+            record = yield self._write(stored, self._next(stored.record, now))
+            if record is not None and _waits(record) and (not record.host or record.host in alive):
+                send.append(record)
+        if send:
+            self.log.info("sending {count} orders again", count=len(send))
+            yield self._orders.resend("sweep", send)
+
+    def _next(self, instance: Instance, now: float) -> Instance | None:
+        """
+        @return: the instance as it is to be; None for one to be forgotten.
+        """
+        if not _waits(instance):
+            return None
+        review_at = now + self._resend_after
+        if not is_overdue(instance, now):
+            return attrs.evolve(instance, review_at=review_at)
+        if instance.state == "pending":
+            overdue = failed(instance, now, OVERDUE, self._resend_after)
+        else:
+            overdue = moved(instance, LIFECYCLE.deadlines[instance.state].verb, now, OVERDUE)
+        self.log.warn(
+            "{id} was {before} for too long and is {after} now",
+            id=instance.id,
+            before=instance.state,
+            after=overdue.state,
+        )
+        return attrs.evolve(overdue, review_at=review_at)
+
+    @inlineCallbacks
+    def _write(self, stored: Stored[Any], record: Instance | None) -> Generator[Deferred[Any], Any, Instance | None]:
+        transaction = self._store.transaction("sweep")
+        if record is None:
+            transaction.delete(stored)
+        else:
+            transaction.update(stored, record)
+        try:
+            yield self._store.commit(transaction)
+        except (Conflict, NotFound):
+            return None  # somebody moved it meanwhile; it will be due again if it must
+        return record
+
+    @inlineCallbacks
+    def _reservations(self, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Forget reservations, and their client tokens, that have no instance left.
+        """
+        found = yield self._store.read(Reservation, ids)
+        for stored in found:
+            if stored is None:
+                continue
+            reservation: Reservation = stored.record
+            query = Query("instance", (reservation.project,), (("reservation", (reservation.id,)),), limit=1)
+            page = yield self._store.records(Instance, query)
+            later = attrs.evolve(reservation, review_at=self._clock.seconds() + TOKEN_KEPT)
+            yield self._write(stored, later if page.items else None)  # type: ignore[arg-type]
+
+    @inlineCallbacks
+    def _strays(self, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Have hosts remove what has outlived its grace time; the record goes
+        when the host no longer reports the machine.
+        """
+        found = yield self._store.read(Stray, ids)
+        for stored in found:
+            if stored is None:
+                continue
+            stray: Stray = stored.record
+            later = attrs.evolve(stray, remove_at=self._clock.seconds() + self._resend_after)
+            written = yield self._write(stored, later)  # type: ignore[arg-type]
+            if written is not None:
+                yield self._orders.remove("sweep", stray.host, [stray.name])
+
+
+def _waits(instance: Instance) -> bool:
+    """Whether its host, or the scheduler, still owes something."""
+    return instance.state in LIFECYCLE.deadlines or (instance.on_host and not instance.live)

@@ -1,0 +1,172 @@
+"""
+Tags, on every kind of thing that has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from fabric.cloud.access import Caller
+from fabric.cloud.listings import Filters
+from fabric.cloud.retry import until_written
+from fabric.errors import InvalidValue, LimitExceeded, NotFound
+from fabric.ids import PREFIXES
+from fabric.model.group import SecurityGroup
+from fabric.model.image import Image
+from fabric.model.instance import Instance
+from fabric.model.keypair import KeyPair
+from fabric.model.pattern import matches
+from fabric.model.record import Record
+from fabric.store.interface import IStore, Page, Query, Stored, Want
+
+TAGGABLE: tuple[type[Record], ...] = (Instance, KeyPair, Image, SecurityGroup)
+MOST = 50
+"""Tags that one thing may have."""
+
+_BY_PREFIX = {PREFIXES[cls.kind]: cls for cls in TAGGABLE} | {"aki": Image, "ari": Image}
+
+Change = Any
+
+
+class Tags:
+    """
+    Writes tags of several things in one write, and lists them.
+    """
+
+    def __init__(self, store: IStore) -> None:
+        self._store = store
+
+    def create(self, caller: Caller, ids: Sequence[str], tags: Mapping[str, str]) -> Deferred[None]:
+        """
+        Set tags; a key that is there gets the new value.  All or nothing.
+
+        @raise NotFound: a thing is not there or not the caller's.
+        @raise LimitExceeded: a thing would have more than L{MOST} tags.
+        """
+
+        def merged(record: Any) -> dict[str, str]:
+            result = dict(record.tags) | dict(tags)
+            if len(result) > MOST:
+                raise LimitExceeded("tags", MOST, len(record.tags), len(result))
+            return result
+
+        return until_written(lambda: self._change(caller, ids, merged))
+
+    def delete(self, caller: Caller, ids: Sequence[str], keys: Sequence[tuple[str, str | None]]) -> Deferred[None]:
+        """
+        Remove tags: those of a key, only with the given value unless it is
+        None; all of them when C{keys} is empty.  Absent ones are no error.
+
+        @raise NotFound: a thing is not there or not the caller's.
+        """
+        wanted = dict(keys)
+
+        def remaining(record: Any) -> dict[str, str]:
+            if not wanted:
+                return {}
+            return {
+                key: value
+                for key, value in record.tags.items()
+                if key not in wanted or wanted[key] not in (None, value)
+            }
+
+        return until_written(lambda: self._change(caller, ids, remaining))
+
+    @inlineCallbacks
+    def _change(self, caller: Caller, ids: Sequence[str], change: Change) -> Generator[Deferred[Any], Any, None]:
+        ids = list(dict.fromkeys(ids))
+        found = yield self._store.gather([Want(_class_of(id), id=id) for id in ids])
+        transaction = self._store.transaction(caller.request_id)
+        for id, stored in zip(ids, found, strict=True):
+            if stored is None or stored.record.project != caller.project:
+                raise NotFound(_class_of(id).kind, id)
+            tags = change(stored.record)
+            if tags != stored.record.tags:
+                transaction.update(stored, attrs.evolve(stored.record, tags=tags))
+        if transaction.puts:
+            yield self._store.commit(transaction)
+
+    @inlineCallbacks
+    def page(
+        self, caller: Caller, filters: Filters, cursor: str = "", limit: int | None = None
+    ) -> Generator[Deferred[Any], Any, Page]:
+        """
+        A page of C{(resource id, kind, key, value)}.
+
+        @param filters: of C{resource-id}, C{resource-type} (kinds), C{key}
+            and C{value}; wildcards as in every listing.
+        """
+        wanted = dict(filters)
+        kinds = [cls for cls in TAGGABLE if cls.kind in wanted.get("resource-type", (cls.kind,))]
+        at, offset, store_cursor = _read_cursor(cursor)
+        items: list[Any] = []
+        while at < len(kinds):
+            cls = kinds[at]
+            page = yield self._resources(caller, cls, wanted, store_cursor)
+            rows = [row for stored in page.items for row in _rows(stored, wanted)]
+            room = None if limit is None else limit - len(items)
+            if room is not None and len(rows) - offset > room:
+                items += rows[offset : offset + room]
+                return Page(items, f"{at}|{offset + room}|{store_cursor}")
+            items += rows[offset:]
+            offset, store_cursor = 0, page.cursor
+            at += not store_cursor
+            if items and limit is None and at < len(kinds) and len(items) >= 1000:
+                return Page(items, f"{at}|0|{store_cursor}")
+        return Page(items, "")
+
+    def _resources(self, caller: Caller, cls: Any, wanted: Any, cursor: str) -> Deferred[Page]:
+        facets = [("tagged", ("yes",))]
+        if "key" in wanted:
+            facets.append(("tag-key", wanted["key"]))
+        if "value" in wanted:
+            facets.append(("tag-value", wanted["value"]))
+        ids = tuple(id for id in wanted.get("resource-id", ()) if "*" not in id and "?" not in id)
+        if "resource-id" in wanted and len(ids) == len(wanted["resource-id"]):
+            ids = tuple(id for id in ids if _BY_PREFIX.get(id.split("-")[0]) is cls)
+            if not ids:
+                return _nothing()
+            return self._store.records(cls, Query(cls.kind, (caller.project,), tuple(facets), ids))
+        return self._store.records(cls, Query(cls.kind, (caller.project,), tuple(facets), cursor=cursor))
+
+
+def _nothing() -> Deferred[Page]:
+    done: Deferred[Page] = Deferred()
+    done.callback(Page([], ""))
+    return done
+
+
+def _rows(stored: Stored[Any], wanted: Any) -> list[tuple[str, str, str, str]]:
+    record = stored.record
+    if not _matches(record.id, wanted.get("resource-id")):
+        return []
+    return [
+        (record.id, record.kind, key, value)
+        for key, value in sorted(record.tags.items())
+        if _matches(key, wanted.get("key")) and _matches(value, wanted.get("value"))
+    ]
+
+
+def _matches(text: str, patterns: Sequence[str] | None) -> bool:
+    return patterns is None or any(matches(pattern, text) for pattern in patterns)
+
+
+def _class_of(id: str) -> type[Record]:
+    cls = _BY_PREFIX.get(id.split("-", 1)[0])
+    if cls is None:
+        raise InvalidValue("ResourceId", id, "not the id of a thing that has tags")
+    return cls
+
+
+def _read_cursor(cursor: str) -> tuple[int, int, str]:
+    if not cursor:
+        return 0, 0, ""
+    try:
+        at, offset, rest = cursor.split("|", 2)
+        return int(at), int(offset), rest
+    except ValueError:
+        raise InvalidValue("NextToken", cursor, "not a token of this listing") from None

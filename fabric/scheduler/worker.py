@@ -1,0 +1,117 @@
+"""
+The scheduler: reads, chooses, claims; a lost race is another round.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from fabric.faults import IFaults
+from fabric.rpc.interface import Context
+from fabric.scheduler.algorithms import ALGORITHMS, Choose, Room, fits
+from fabric.scheduler.interface import HostView, IPlacement, ISchedulerWorker, Wanted
+
+HOSTS_KEPT = 1.0
+"""Seconds for which a reading of all hosts serves, own claims taken off."""
+
+
+@implementer(ISchedulerWorker)
+class SchedulerWorker:
+    """
+    Places instances by one algorithm.
+    """
+
+    log = Logger()
+
+    def __init__(self, placement: IPlacement, algorithm: str, clock: IReactorTime, faults: IFaults) -> None:
+        self._placement = placement
+        self._algorithm = algorithm
+        self._clock = clock
+        self._faults = faults
+        self._hosts: list[HostView] = []
+        self._rooms: dict[str, Room] = {}
+        self._read_at = float("-inf")
+
+    @inlineCallbacks
+    def schedule(self, instances: list[str], context: Context) -> Generator[Deferred[Any], Any, None]:
+        """
+        See L{ISchedulerWorker.schedule}.
+        """
+        self._faults.reach("scheduler.received")
+        if self._algorithm == "queue":
+            yield self._placement.offer(context.request_id, instances)
+            return
+        wanted = yield self._placement.wanted(instances)
+        while wanted:
+            yield self._read_hosts()
+            choice, refused = self._choose(wanted, ALGORITHMS[self._algorithm])
+            left = yield self._claim(context, choice, wanted)
+            for id, reasons in refused.items():
+                yield self._refuse(context, id, reasons)
+            wanted = left
+
+    @inlineCallbacks
+    def _claim(
+        self, context: Context, choice: dict[str, list[str]], wanted: Sequence[Wanted]
+    ) -> Generator[Deferred[Any], Any, list[Wanted]]:
+        """
+        @return: those that lost a race and are to be tried elsewhere.
+        """
+        if not choice:
+            return []
+        self._faults.reach("scheduler.chosen")
+        claimed = yield self._placement.claim(context.request_id, choice)
+        if not claimed.full:
+            return []
+        self._read_at = float("-inf")
+        lost = {id for host in claimed.full for id in choice[host]} - set(claimed.placed)
+        return [each for each in wanted if each.id in lost]
+
+    @inlineCallbacks
+    def _refuse(self, context: Context, id: str, reasons: dict[str, str]) -> Generator[Deferred[Any], Any, None]:
+        self.log.info(
+            "{request_id}: no host for {id}: {reasons}", request_id=context.request_id, id=id, reasons=reasons
+        )
+        yield self._placement.refuse(context.request_id, [id], reasons)
+
+    @inlineCallbacks
+    def _read_hosts(self) -> Generator[Deferred[Any], Any, None]:
+        now = self._clock.seconds()
+        if now - self._read_at < HOSTS_KEPT:
+            return
+        self._hosts = yield self._placement.hosts()
+        self._rooms = {host.name: Room.of(host) for host in self._hosts}
+        self._read_at = now
+
+    def _choose(
+        self, wanted: Sequence[Wanted], choose: Choose
+    ) -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:
+        """
+        @return: ids for each host, and each refused id's reasons by host.
+        """
+        choice: dict[str, list[str]] = defaultdict(list)
+        refused: dict[str, dict[str, str]] = {}
+        for each in wanted:
+            reasons: dict[str, str] = {}
+            rooms = []
+            for host in self._hosts:
+                room = self._rooms[host.name]
+                why = fits(each, host, room)
+                if why:
+                    reasons[host.name] = why
+                else:
+                    rooms.append(room)
+            if rooms:
+                room = choose(each, rooms)
+                room.take(each)
+                choice[room.name].append(each.id)
+            else:
+                refused[each.id] = reasons
+        return choice, refused
