@@ -29,7 +29,7 @@ class SecurityGroup(Record):
         """Filed for its project, with its name unique there."""
         return Derived(
             scopes=(self.project, ALL),
-            facets=(("name", self.name), ("description", self.description), *tag_facets(self.tags)),
+            facets=(("id", self.id), ("name", self.name), ("description", self.description), *tag_facets(self.tags)),
             unique=(f"group:{self.project}:{self.name}",),
             counters={f"quota:{self.project}:groups": 1},
         )

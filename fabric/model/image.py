@@ -41,6 +41,7 @@ class Image(Record):
         return Derived(
             scopes=(self.project, ALL, *((PUBLIC,) if self.public else ()), *self.shared_with),
             facets=(
+                ("id", self.id),
                 ("name", self.name),
                 ("description", self.description),
                 ("location", self.location),

@@ -14,7 +14,7 @@ import attrs
 from fabric.errors import WrongState
 from fabric.model.flavor import Flavor
 from fabric.model.lifecycle import Deadline, Lifecycle
-from fabric.model.record import ALL, Derived, Record, tag_facets
+from fabric.model.record import ALL, Derived, Record, iso_time, tag_facets
 
 LIFECYCLE = Lifecycle(
     kind="instance",
@@ -211,7 +211,9 @@ class Instance(Record):
 
     def _facets(self) -> list[tuple[str, str]]:
         facets = [
+            ("id", self.id),
             ("state", self.state),
+            ("launched", iso_time(self.launched_at)),
             ("reservation", self.reservation),
             ("image", self.image),
             ("type", self.flavor.name),
@@ -232,7 +234,7 @@ class Instance(Record):
             facets += [("group", group.id), ("group-name", group.name)]
         for port in self.ports:
             facets += [("network", port.network), ("mac", port.mac)]
-            if port.address:
+            if port.address and self.live:  # afterwards it may be another's
                 facets += [("address", port.address), ("hostname", port.hostname)]
         return facets + tag_facets(self.tags)
 

@@ -33,7 +33,7 @@ class KeyPair(Record):
         """Filed for its project, with its name unique there."""
         return Derived(
             scopes=(self.project, ALL),
-            facets=(("name", self.name), ("fingerprint", self.fingerprint), *tag_facets(self.tags)),
+            facets=(("id", self.id), ("name", self.name), ("fingerprint", self.fingerprint), *tag_facets(self.tags)),
             unique=(f"key_pair:{self.project}:{self.name}",),
             counters={f"quota:{self.project}:key_pairs": 1},
         )

@@ -10,6 +10,7 @@ two can be compared and repaired.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import ClassVar
 
 import attrs
@@ -90,3 +91,11 @@ def tag_facets(tags: dict[str, str]) -> list[tuple[str, str]]:
     for key, value in tags.items():
         facets += [("tag:" + key, value), ("tag-key", key), ("tag-value", value)]
     return facets
+
+
+def iso_time(seconds: float) -> str:
+    """
+    @return: seconds since the epoch as text of ISO 8601 in UTC,
+        C{2026-11-21T10:00:00.000Z}, which a facet can be searched by.
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:23] + "Z"
