@@ -26,6 +26,9 @@ PREFIX = "FABRIC_"
 FILE_VARIABLE = "FABRIC_SETTINGS"
 """The variable that names the file; not a setting."""
 
+FOR_TESTS = "FABRIC_TEST_"
+"""How variables begin that only the tests read; not settings either."""
+
 
 class BadSettings(Exception):
     """
@@ -309,7 +312,7 @@ def load(file: str | None, environment: Mapping[str, str], options: Iterable[tup
         values.update(_from_file(file, settings))
     variables = {setting.variable: path for path, setting in settings.items()}
     for name, text in environment.items():
-        if name.startswith(PREFIX) and name != FILE_VARIABLE:
+        if name.startswith(PREFIX) and name != FILE_VARIABLE and not name.startswith(FOR_TESTS):
             path = variables.get(name) or _unknown(name, variables, "the environment")
             values[path] = _parsed(settings[path], text, f"the environment's {name}")
     for path, text in options:

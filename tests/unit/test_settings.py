@@ -86,8 +86,8 @@ class LoadTests(SynchronousTestCase):
         self.assertIn("is not TOML", self.refused(self.file("[[["), {}))
 
     def test_file_variable(self) -> None:
-        """The variable that names the file is not taken for a setting."""
-        self.assertEqual(load(None, {"FABRIC_SETTINGS": "/x"}), Settings())
+        """The variables that name the file, or are for tests, are not taken for settings."""
+        self.assertEqual(load(None, {"FABRIC_SETTINGS": "/x", "FABRIC_TEST_AWS": "/y"}), Settings())
 
     def test_lists_as_text(self) -> None:
         """A list is separated by commas in the environment."""
