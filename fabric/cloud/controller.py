@@ -22,6 +22,8 @@ from fabric.model.host import Capacity
 from fabric.rpc.interface import Address, Context
 from fabric.scheduler.interface import Claimed
 
+NO_CONTEXT = Context()
+
 
 @implementer(ICloudWorker)
 class CloudWorker:
@@ -43,24 +45,32 @@ class CloudWorker:
         self._placement = placement
         self._accounts = accounts
 
-    def report_machines(self, host: str, reports: list[dict[str, Any]], context: Context) -> Deferred[None]:
+    def report_machines(
+        self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT
+    ) -> Deferred[None]:
         """See L{ICloudWorker.report_machines}."""
         self._vouch(host, context)
         return self._reports.take(context.request_id, host, [decode(MachineReport, each) for each in reports])
 
     def report_host(
-        self, topic: str, host: str, zone: str, started_at: float, capacity: dict[str, Any], context: Context
+        self,
+        topic: str,
+        host: str,
+        zone: str,
+        started_at: float,
+        capacity: dict[str, Any],
+        context: Context = NO_CONTEXT,
     ) -> Deferred[None]:
         """See L{ICloudWorker.report_host}."""
         self._vouch(host, context)
         return self._hosts.report(topic, host, zone, started_at, decode(Capacity, capacity))
 
-    def adopt(self, host: str, domains: list[dict[str, Any]], context: Context) -> Deferred[None]:
+    def adopt(self, host: str, domains: list[dict[str, Any]], context: Context = NO_CONTEXT) -> Deferred[None]:
         """See L{ICloudWorker.adopt}."""
         self._vouch(host, context)
         return self._adoption.adopt(context.request_id, host, [decode(Domain, each) for each in domains])
 
-    def place(self, host: str, instances: list[str], context: Context) -> Deferred[None]:
+    def place(self, host: str, instances: list[str], context: Context = NO_CONTEXT) -> Deferred[None]:
         """See L{ICloudWorker.place}."""
         self._vouch(host, context)
         claimed = self._placement.claim(context.request_id, {host: instances})

@@ -5,6 +5,7 @@ Hosts: what their services report, and what that makes of them.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -188,7 +189,7 @@ class Hosts:
         if not chosen:
             raise NotFound("host", f"{topic}.{host}" if topic else host)
         for id in chosen:
-            yield until_written(lambda id=id: self._disable(caller, id, disabled, reason))
+            yield until_written(partial(self._disable, caller, id, disabled, reason))
 
     @inlineCallbacks
     def _disable(self, caller: Caller, id: str, disabled: bool, reason: str) -> Generator[Deferred[Any], Any, None]:

@@ -135,8 +135,8 @@ class Placement:
     def _claim_once(
         self, request_id: str, host: str, ids: Sequence[str]
     ) -> Generator[Deferred[Any], Any, list[Instance]]:
-        known = [self._read.pop(id, None) for id in ids]
-        found = known if all(known) else (yield self._unplaced(ids))
+        known = [stored for stored in [self._read.pop(id, None) for id in ids] if stored is not None]
+        found: list[Stored[Instance]] = known if len(known) == len(ids) else (yield self._unplaced(ids))
         if not found:
             return []
         view = yield self._hosts.view(host)
@@ -164,6 +164,8 @@ class Placement:
     def _refuse_once(
         self, request_id: str, ids: Sequence[str], reason: StateReason, reasons: dict[str, str]
     ) -> Generator[Deferred[Any], Any, None]:
+        for id in ids:
+            self._read.pop(id, None)
         found = yield self._unplaced(ids)
         if not found:
             return

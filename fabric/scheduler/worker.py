@@ -18,6 +18,8 @@ from fabric.rpc.interface import Context
 from fabric.scheduler.algorithms import ALGORITHMS, Choose, Room, fits
 from fabric.scheduler.interface import HostView, IPlacement, ISchedulerWorker, Wanted
 
+NO_CONTEXT = Context()
+
 HOSTS_KEPT = 1.0
 """Seconds for which a reading of all hosts serves, own claims taken off."""
 
@@ -40,7 +42,7 @@ class SchedulerWorker:
         self._read_at = float("-inf")
 
     @inlineCallbacks
-    def schedule(self, instances: list[str], context: Context) -> Generator[Deferred[Any], Any, None]:
+    def schedule(self, instances: list[str], context: Context = NO_CONTEXT) -> Generator[Deferred[Any], Any, None]:
         """
         See L{ISchedulerWorker.schedule}.
         """
