@@ -20,13 +20,16 @@ from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, datetimeToString
 from zope.interface import implementer
 
 from fabric.api.interface import IDoor, IExchange
 from fabric.ids import new_request_id
 
 SERVER = b"cloud-fabric"
+
+_HTTPChannel: Any = HTTPChannel
+"""Twisted has no types for it."""
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _DRAINED = 8
@@ -71,6 +74,8 @@ class Site(ServerFactory):
         self._exact.update({path.rstrip("/") + "/": door for path, door in self._exact.items()})
         prefixes = [(path[:-2], door) for path, door in routes.items() if path.endswith("/*")]
         self._prefixes = sorted(prefixes, key=lambda route: -len(route[0]))
+        self._second = -1
+        self._date = b""
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         """
@@ -91,13 +96,17 @@ class Site(ServerFactory):
                     return door
         return found
 
-    def log(self, exchange: Any) -> None:
+    def date(self) -> bytes:
         """
-        Nothing: doors log, they know what was asked.
+        @return: the time as the header Date gives it, written once a second.
         """
+        second = int(self.reactor.seconds())
+        if second != self._second:
+            self._second, self._date = second, datetimeToString(second)
+        return self._date
 
 
-class Channel(HTTPChannel):  # type: ignore[misc,unused-ignore]
+class Channel(_HTTPChannel):  # type: ignore[misc]
     """
     One connection.
     """
@@ -295,12 +304,17 @@ class Exchange:
         more = b"".join([b"%b: %b\r\n" % header for header in headers])
         if not self.channel.persistent and framing != b"Connection: close":  # type: ignore[union-attr]
             more += b"Connection: close\r\n"
-        return b"HTTP/1.1 %d %b\r\nServer: %b\r\nContent-Type: %b\r\nx-amzn-RequestId: %b\r\n%b\r\n%b\r\n" % (
+        start = b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n" % (
             status,
             _REASONS.get(status, b"Unknown"),
             SERVER,
+            self.site.date(),
+        )
+        request_id = self.request_id.encode()
+        return b"%bContent-Type: %b\r\nx-amzn-RequestId: %b\r\n%b\r\n%b\r\n" % (
+            start,
             content_type,
-            self.request_id.encode(),
+            request_id,
             framing,
             more,
         )

@@ -11,6 +11,10 @@ import attrs
 from fabric.api.ec2.call import Handler
 
 
+def _names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
+
+
 @attrs.frozen
 class Action:
     """
@@ -28,7 +32,7 @@ class Action:
 
     name: str
     handler: Handler
-    honours: frozenset[str] = attrs.field(converter=frozenset)
+    honours: frozenset[str] = attrs.field(converter=_names)
 
 
 class Registry:
