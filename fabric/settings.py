@@ -108,10 +108,10 @@ class Store:
 
     url: str = _setting(
         "embedded:",
-        "embedded: for a redis-server of our own, else redis://:password@host:port/db or unix:///path.",
+        "embedded: for a redis-server of our own; redis://:password@host:port/db, rediss:// over TLS, unix:/path, or "
+        "sentinel://host:port,host:port/name.",
         repr=_without_password,
     )
-    password: str = _setting("", "The Redis password, where it is not in the URL.", repr=_hidden)
     connections: int = _setting(4, "Connections that each service keeps.", validator=_from(1))
     seconds: float = _setting(5.0, "A Redis that does not answer within this is unavailable.", validator=_from(0.1))
 
@@ -121,16 +121,19 @@ class Ldap:
     """Where people are."""
 
     url: str = _setting(
-        "embedded:", "embedded: for a directory of our own in one file, else ldap://host:port or ldaps://host:port."
+        "embedded:",
+        "embedded: for a directory of our own in one file; ldap://host:port, ldaps://host:port, or ldapi:/path.",
     )
-    bind_dn: str = _setting("cn=admin,dc=fabric", "Whom the cloud binds as.")
+    bind_dn: str = _setting("cn=cloud,dc=cloud", "Whom the cloud binds as.")
     password: str = _setting("", "That entry's password.", repr=_hidden)
-    base: str = _setting("dc=fabric", "The entry under which the subtrees are.")
-    user_subtree: str = _setting("ou=Users", "Where users are, relative to the base.")
-    project_subtree: str = _setting("ou=Groups", "Where projects and roles are, relative to the base.")
+    base: str = _setting("dc=cloud", "The entry under which the subtrees are.")
+    users: str = _setting("", "Where users are; ou=Users of the base if empty.")
+    projects: str = _setting("", "Where projects are; ou=Groups of the base if empty.")
+    roles: str = _setting("", "Where the roles for the whole cloud are; ou=Roles of the base if empty.")
     start_tls: bool = _setting(False, "Whether to ask an ldap:// server for TLS.")
-    ca_file: str = _setting("", "PEM certificates to verify the server with; the system's if empty.")
+    authority: str = _setting("", "PEM file of authorities to verify the server with; the system's if empty.")
     memo_seconds: float = _setting(10.0, "How long an answer may be used again.", validator=_from(0))
+    stale_seconds: float = _setting(60.0, "And how long when the server can't be asked.", validator=_from(0))
     seconds: float = _setting(5.0, "A server that does not answer within this is unavailable.", validator=_from(0.1))
 
 

@@ -10,11 +10,9 @@ from typing import Any
 import orjson
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
-from twisted.web.http import SERVICE_UNAVAILABLE, Request
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
 
+from fabric.api.interface import IDoor
 from fabric.metrics import CONTENT_TYPE, Metrics
 
 Probe = Callable[[], Deferred[Any]]
@@ -42,7 +40,7 @@ class Health:
     def look(self) -> Generator[Deferred[Any], Any, tuple[bool, dict[str, Any]]]:
         """
         @return: whether all is well, and what to tell: C{{"service", "status",
-            "parts": {name: "ok" or why not}}}.
+            "parts": {name: "ok" or why not}}}.  Never fails.
         """
         asked = {name: self._ask(probe) for name, probe in self._probes.items()}
         parts: dict[str, str] = {}
@@ -52,63 +50,63 @@ class Health:
         return well, {"service": self._service, "status": "ok" if well else "unwell", "parts": parts}
 
     def _ask(self, probe: Probe) -> Deferred[str]:
-        answer = maybeDeferred(probe).addTimeout(PATIENCE, self._clock)
+        answer: Deferred[Any] = maybeDeferred(probe).addTimeout(PATIENCE, self._clock)
         return answer.addCallbacks(lambda _: "ok", lambda failure: str(failure.value) or failure.type.__name__)
 
 
-class OperationsResource(Resource):
+class _ReadOnly:
     """
-    The root of a service that has no other door.
+    What both doors have in common.
     """
 
-    def __init__(self, health: Health, metrics: Metrics) -> None:
-        super().__init__()
-        self.putChild(b"health", HealthResource(health))
-        self.putChild(b"metrics", MetricsResource(metrics))
+    def handle(self, exchange: Any) -> None:
+        """Answer GET and HEAD."""
+        if exchange.method in ("GET", "HEAD"):
+            self.show(exchange)
+        else:
+            self.refuse(exchange, 405, "only GET is answered here")
+
+    def refuse(self, exchange: Any, status: int, why: str) -> None:
+        """Say why, in a line."""
+        exchange.answer(status, why.encode() + b"\n", b"text/plain")
+
+    def show(self, exchange: Any) -> None:
+        """Answer a GET."""
+        raise NotImplementedError
 
 
-class HealthResource(Resource):
+@implementer(IDoor)
+class HealthDoor(_ReadOnly):
     """
     200 when all is well, 503 when not; JSON either way.
     """
 
-    isLeaf = True
-
     def __init__(self, health: Health) -> None:
-        super().__init__()
         self._health = health
 
-    def render_GET(self, request: Request) -> int:
+    def show(self, exchange: Any) -> None:
         """Answer when every part has."""
-        left: list[Failure] = []
-        request.notifyFinish().addErrback(left.append)
-        self._health.look().addCallback(_answer, request, left)
-        return NOT_DONE_YET
+        self._health.look().addCallback(self._answer, exchange)
+
+    def _answer(self, found: tuple[bool, dict[str, Any]], exchange: Any) -> None:
+        well, told = found
+        exchange.answer(200 if well else 503, orjson.dumps(told) + b"\n", b"application/json")
 
 
-def _answer(found: tuple[bool, dict[str, Any]], request: Request, left: list[Failure]) -> None:
-    well, told = found
-    if left:
-        return
-    if not well:
-        request.setResponseCode(SERVICE_UNAVAILABLE)
-    request.setHeader(b"content-type", b"application/json")
-    request.write(orjson.dumps(told) + b"\n")
-    request.finish()
-
-
-class MetricsResource(Resource):
+@implementer(IDoor)
+class MetricsDoor(_ReadOnly):
     """
-    Prometheus' text format.
+    Everything counted, in Prometheus' text format.
+
+    @ivar before: called before the metrics are read, to set levels.
     """
 
-    isLeaf = True
-
-    def __init__(self, metrics: Metrics) -> None:
-        super().__init__()
+    def __init__(self, metrics: Metrics, before: Callable[[], Deferred[Any]]) -> None:
         self._metrics = metrics
+        self._before = before
 
-    def render_GET(self, request: Request) -> bytes:
-        """All metrics of the process."""
-        request.setHeader(b"content-type", CONTENT_TYPE)
-        return self._metrics.exposition()
+    def show(self, exchange: Any) -> None:
+        """Answer with all metrics, of which the levels may be a scrape old when they can't be had."""
+        reading = maybeDeferred(self._before)
+        reading.addErrback(lambda failure: None)
+        reading.addCallback(lambda _: exchange.answer(200, self._metrics.exposition(), CONTENT_TYPE))

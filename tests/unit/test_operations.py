@@ -12,10 +12,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.http import HTTPChannel
-from twisted.web.server import Site
+from zope.interface.verify import verifyObject
 
-from fabric.api.operations import PATIENCE, Health, OperationsResource
+from fabric.api.interface import IDoor
+from fabric.api.operations import PATIENCE, Health, HealthDoor, MetricsDoor
+from fabric.api.site import Site
 from fabric.errors import Unavailable
 from fabric.metrics import Metrics
 
@@ -25,21 +26,30 @@ class OperationsTests(SynchronousTestCase):
     Over HTTP, as a monitor asks.
     """
 
-    def ask(self, path: str, probes: dict[str, Any]) -> StringTransport:
-        """Send a GET; what comes back is in the transport."""
+    def setUp(self) -> None:
         self.clock = Clock()
         self.metrics = Metrics()
-        resource = OperationsResource(Health(self.clock, "cloud-compute", probes), self.metrics)
-        self.channel = Site(resource, reactor=self.clock).buildProtocol(None)  # type: ignore[arg-type]
+        self.level: Any = lambda: succeed(self.metrics.stuck("instance", 3))
+
+    def ask(self, path: str, probes: dict[str, Any], method: str = "GET") -> StringTransport:
+        """Send a request; what comes back is in the transport."""
+        health = HealthDoor(Health(self.clock, "cloud-compute", probes))
+        metrics = MetricsDoor(self.metrics, self.level)
+        self.channel = Site(self.clock, {"/health": health, "/metrics": metrics}).buildProtocol(None)
         transport = StringTransport()
         self.channel.makeConnection(transport)
-        self.channel.dataReceived(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        self.channel.dataReceived(f"{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
         return transport
 
     def answer(self, transport: StringTransport) -> tuple[int, bytes]:
         """Status and body of the answer."""
         head, _, body = transport.value().partition(b"\r\n\r\n")
         return int(head.split()[1]), body
+
+    def test_interface(self) -> None:
+        """Both are doors."""
+        self.assertTrue(verifyObject(IDoor, HealthDoor(Health(self.clock, "x", {}))))
+        self.assertTrue(verifyObject(IDoor, MetricsDoor(self.metrics, self.level)))
 
     def test_well(self) -> None:
         """A service whose parts all answer is well, and says so."""
@@ -70,12 +80,24 @@ class OperationsTests(SynchronousTestCase):
         """A monitor that hung up meanwhile is not answered."""
         waiting: Deferred[None] = Deferred()
         self.ask("/health", {"store": lambda: waiting})
-        assert isinstance(getattr(self.channel, "_channel", self.channel), HTTPChannel)
-        self.channel.connectionLost(Failure(ConnectionResetError()))  # type: ignore[union-attr]
+        self.channel.connectionLost(Failure(ConnectionResetError()))
         waiting.callback(None)
+
+    def test_method(self) -> None:
+        """Nothing can be posted here."""
+        self.assertEqual(self.answer(self.ask("/health", {}, "POST"))[0], 405)
 
     def test_metrics(self) -> None:
         """Metrics are what Prometheus reads."""
         status, body = self.answer(self.ask("/metrics", {}))
         self.assertEqual(status, 200)
         self.assertIn(b"process_cpu_seconds_total", body)
+
+    def test_levels(self) -> None:
+        """Levels are read when they are asked for."""
+        self.assertIn(b'fabric_stuck{kind="instance"} 3.0', self.answer(self.ask("/metrics", {}))[1])
+
+    def test_levels_unknown(self) -> None:
+        """Levels that can't be had hinder nobody from reading the rest."""
+        self.level = lambda: fail(Unavailable(service="store", why="lost"))
+        self.assertEqual(self.answer(self.ask("/metrics", {}))[0], 200)
