@@ -1,0 +1,3 @@
+"""
+The admin door: what operators ask of the cloud, as signed JSON.
+"""

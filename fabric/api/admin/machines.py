@@ -1,0 +1,126 @@
+"""
+Admin actions on the cloud itself: hosts, networks, quotas, the state's check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from fabric.api.admin.registry import action
+from fabric.cloud import Cloud
+from fabric.cloud.access import Caller
+from fabric.model.codec import encode
+from fabric.store.interface import IStore
+
+Result = Generator[Deferred[Any], Any, Any]
+
+
+class MachineActions:
+    """
+    Answers from the cloud's logic.
+    """
+
+    def __init__(self, cloud: Cloud, store: IStore) -> None:
+        self._cloud = cloud
+        self._store = store
+
+    @action
+    @inlineCallbacks
+    def DescribeHosts(self, caller: Caller) -> Result:
+        """Every service that ever reported, with its load."""
+        views = yield self._cloud.hosts.services()
+        return [encode(view.service) | {"last_beat": view.last_beat, "load": view.load} for view in views]
+
+    @action
+    def ModifyHost(
+        self, caller: Caller, host: str, disabled: bool, topic: str | None = None, reason: str = ""
+    ) -> Deferred[None]:
+        """Let nothing new on a host's services, or let it again."""
+        return self._cloud.hosts.set_disabled(caller, host, topic, disabled, reason)
+
+    @action
+    def DescribeRefusals(self, caller: Caller, instance: str) -> Deferred[dict[str, str]]:
+        """Why each host was not chosen for an instance."""
+        return self._cloud.hosts.explain(instance)
+
+    @action
+    @inlineCallbacks
+    def DescribeStrays(self, caller: Caller) -> Result:
+        """What hosts have that state does not know."""
+        strays = yield self._cloud.hosts.strays()
+        return [encode(stray) for stray in strays]
+
+    @action
+    @inlineCallbacks
+    def DescribeNetworks(self, caller: Caller) -> Result:
+        """Every network, with how many of its addresses are free."""
+        networks = yield self._cloud.networks.list(caller)
+        pools = yield self._store.pools()
+        rows = []
+        for network in networks:
+            free, members = pools.get("fixed:" + network.id, (0, 0))
+            rows.append(encode(network) | {"addresses": members, "free": free})
+        return rows
+
+    @action
+    @inlineCallbacks
+    def CreateNetwork(
+        self,
+        caller: Caller,
+        label: str,
+        cidr: str,
+        gateway: str | None = None,
+        bridge: str = "br100",
+        reserved: int = 2,
+        dns: list[str] = [],  # noqa: B006
+        project: str = "",
+        manager: str = "flat",
+    ) -> Result:
+        """Make a network and its pool of addresses."""
+        network = yield self._cloud.networks.create(
+            caller, label, cidr, gateway, bridge, reserved, dns, project, manager
+        )
+        return encode(network)
+
+    @action
+    def DeleteNetwork(self, caller: Caller, id: str) -> Deferred[None]:
+        """Remove a network that nothing uses."""
+        return self._cloud.networks.delete(caller, id)
+
+    @action
+    @inlineCallbacks
+    def DescribeQuota(self, caller: Caller, project: str) -> Result:
+        """A project's limits and what it uses of them."""
+        limits = yield self._cloud.quotas.limits(project)
+        usage = yield self._cloud.quotas.usage(project)
+        return {name: {"limit": limit, "used": usage.get(name, 0)} for name, limit in limits.items()}
+
+    @action
+    def ModifyQuota(self, caller: Caller, project: str, limits: dict[str, int]) -> Deferred[None]:
+        """Change limits; a negative one returns to the default."""
+        return self._cloud.quotas.set(caller, project, limits)
+
+    @action
+    @inlineCallbacks
+    def CheckState(self, caller: Caller, repair: bool = False) -> Result:
+        """Prove that indexes, counters, pools and references agree with the records."""
+        findings = yield self._store.check(repair)
+        return [attrs.asdict(finding) for finding in findings]
+
+    @action
+    @inlineCallbacks
+    def DescribePools(self, caller: Caller) -> Result:
+        """Each pool's free members, and all of them."""
+        pools = yield self._store.pools()
+        return [{"pool": name, "free": free, "members": members} for name, (free, members) in sorted(pools.items())]
+
+    @action
+    @inlineCallbacks
+    def DescribeEvents(self, caller: Caller, after: str = "", limit: int = 100, project: str | None = None) -> Result:
+        """The event stream after a position."""
+        events = yield self._store.events(after, max(1, min(limit, 1000)), project)
+        return [{"position": position, **event} for position, event in events]
