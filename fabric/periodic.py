@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 class Periodic(Service):
     """
-    Acts at once when started, and again C{interval} seconds after it is done.
+    Acts when started, and again C{interval} seconds after it is done.
 
     An error is logged and ends nothing; after one the next try comes sooner.
     What does not finish in C{limit} seconds is cancelled.
@@ -31,6 +31,7 @@ class Periodic(Service):
         clock: IReactorTime,
         retry: float = 1.0,
         limit: float = 60.0,
+        first: float = 0.0,
     ) -> None:
         """
         @param name: what it is, for the log and among its parent's services.
@@ -38,6 +39,7 @@ class Periodic(Service):
         @param act: what is done; may return a Deferred.
         @param retry: seconds until the next try after a failure, when that is
             less than the interval.
+        @param first: seconds from the start to the first time; 0 for at once.
         """
         self.name = name
         self._interval = interval
@@ -45,13 +47,18 @@ class Periodic(Service):
         self._clock = clock
         self._retry = min(retry, interval)
         self._limit = limit
+        self._first = first
         self._next: IDelayedCall | None = None
         self._current: Deferred[None] | None = None
 
     def startService(self) -> None:
         """Begin."""
         super().startService()
-        if self._current is None and self._next is None:
+        if self._current is not None or self._next is not None:
+            return
+        if self._first:
+            self._next = self._clock.callLater(self._first, self._begin)
+        else:
             self._begin()
 
     def stopService(self) -> Deferred[None] | None:

@@ -123,11 +123,11 @@ class Rehearsal:
             if verb not in self._verbs or kind not in KINDS:
                 raise ValueError
             value = 1.0
-            if rest and _is_number(rest[0]):
+            if kind == "slow" or (rest and _is_number(rest[0])):
                 value = math.inf if rest[0] == "always" else float(rest[0])
                 del rest[0]
             (id,) = rest or ("",)
-        except ValueError:
+        except (ValueError, IndexError):
             why = f"not VERB KIND [VALUE] [ID] with a verb of {sorted(self._verbs)} and a kind of {list(KINDS)}"
             raise InvalidValue(name="mishap", value=line, why=why) from None
         if kind == "slow":

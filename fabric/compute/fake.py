@@ -211,7 +211,8 @@ class FakeHypervisor:
             return succeed(None)
         if guest.state == "running" and not force and self._options.stop_seconds:
             return deferLater(self._clock, self._options.stop_seconds, self._stopped, id, order)
-        return succeed(self._stopped(id, order))
+        self._stopped(id, order)
+        return succeed(None)
 
     def _stopped(self, id: str, order: int) -> None:
         guest = self._guests.get(id)

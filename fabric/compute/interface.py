@@ -193,7 +193,8 @@ class IComputeWorker(Interface):
 
     def terminate(machines: list[dict[str, Any]]) -> Deferred[None]:
         """
-        Cast: remove; C{machines} are C{{"id", "order"}} and may have C{ports}.
+        Cast: remove; C{machines} are C{{"id", "order"}}.  The order may be that
+        of the last one to it; 0 is for a machine that state does not know.
         Reported as C{gone} also when it was not there.
         """
 

@@ -1,0 +1,91 @@
+"""
+What a compute worker remembers of its machines, to know old orders from new.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import attrs
+
+from fabric.compute.interface import Domain, MachineReport
+
+PAST_KEPT = 10_000
+"""Machines no longer here of which the last report is remembered."""
+
+
+class Machines:
+    """
+    The domains as this worker last left or found them, and the last reports of
+    those that are gone.  All of it can be lost: then an old order that comes
+    once more may do something, and the controller undoes it.
+
+    @ivar changes: grows with every change.
+    """
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self._here: dict[str, Domain] = {}
+        self._past: OrderedDict[str, MachineReport] = OrderedDict()
+
+    def get(self, id: str) -> Domain | None:
+        """The machine, None when it is not here."""
+        return self._here.get(id)
+
+    def refresh(self, found: list[Domain], still: bool) -> None:
+        """
+        Learn what the driver found.
+
+        @param still: nothing changed since it looked, so these are all that
+            there are; else only those are believed that nobody knew.
+        """
+        here = {domain.id: domain for domain in found}
+        self._here = here if still else here | self._here
+
+    def runs(self, id: str, order: int, addresses: tuple[str, ...]) -> MachineReport:
+        """It was brought up: what is to be reported of it."""
+        return self.put(Domain(id, "running", order, addresses))
+
+    def put(self, domain: Domain) -> MachineReport:
+        """It is so now: what is to be reported of it."""
+        self.changes += 1
+        self._here[domain.id] = domain
+        state = "running" if domain.state == "running" else "stopped"
+        return MachineReport(domain.id, domain.order, state, addresses=domain.addresses)
+
+    def stopped(self, id: str, order: int) -> MachineReport:
+        """It was shut down, or is not here: what is to be reported of it."""
+        domain = self._here.get(id)
+        if domain is None:
+            return MachineReport(id, order, "stopped")
+        return self.put(attrs.evolve(domain, state="stopped", order=order))
+
+    def ended(self, report: MachineReport) -> MachineReport:
+        """It is not here any more, and C{report} is the last that is told of it."""
+        self.changes += 1
+        here = self._here.pop(report.id, None)
+        last = attrs.evolve(report, order=max(report.order, here.order if here else 0))
+        self._past[report.id] = last
+        self._past.move_to_end(report.id)
+        if len(self._past) > PAST_KEPT:
+            self._past.popitem(last=False)
+        return report
+
+    def outdated(self, id: str, order: int) -> bool:
+        """Whether a newer order than this one was carried out."""
+        here = self._here.get(id)
+        if here is not None:
+            return order < here.order
+        past = self._past.get(id)
+        return past is not None and (order < past.order or (order == past.order and past.state == "gone"))
+
+    def done(self, id: str, order: int) -> MachineReport | None:
+        """
+        @return: what is to be reported again when this very order to run it
+            was carried out already, or had failed; else None.
+        """
+        here = self._here.get(id)
+        if here is not None:
+            return self.put(here) if order == here.order and here.state == "running" else None
+        past = self._past.get(id)
+        return past if past is not None and past.order == order else None

@@ -1,0 +1,52 @@
+"""
+Orders as the compute worker handles them: short ones, and what they ask of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from fabric.compute.interface import MachineOrder
+from fabric.errors import DriverFailure, FabricError
+from fabric.model.codec import encode
+from fabric.network.interface import NetworkOrder, Plug
+
+
+@attrs.frozen
+class Brief:
+    """An order without the machine's description."""
+
+    id: str
+    order: int
+
+
+def network_orders(orders: Sequence[MachineOrder]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """
+    @return: what the network worker is asked for: each network once, and
+        every port.
+    """
+    networks: dict[str, dict[str, Any]] = {}
+    plugs = []
+    for order in orders:
+        for port in order.ports:
+            if port.network not in networks:
+                networks[port.network] = encode(
+                    NetworkOrder(port.network, port.cidr, port.gateway, port.manager, port.bridge, port.vlan, port.dns)
+                )
+            plugs.append(encode(Plug(order.id, port.network, port.mac, port.address, port.hostname)))
+    return list(networks.values()), plugs
+
+
+def addresses_of(order: MachineOrder) -> tuple[str, ...]:
+    """The fixed addresses that a machine is to have."""
+    return tuple([port.address for port in order.ports])
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, for the user's StateReason."""
+    if isinstance(error, DriverFailure):
+        return error.what
+    return str(error) if isinstance(error, FabricError) else "the compute host failed unexpectedly"

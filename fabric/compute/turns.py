@@ -1,0 +1,90 @@
+"""
+One order at a time for each machine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+
+class Turn:
+    """
+    An order's place in the queues of the machines that it is about.
+
+    @ivar ready: fires when it is first in all of them; None when it was at
+        once.
+    """
+
+    def __init__(self, turns: Turns, ids: Iterable[str]) -> None:
+        self._turns = turns
+        self._ids = set(ids)
+        self.waiting = 0
+        self.ready: Deferred[None] | None = None
+
+    def leave(self, id: str) -> None:
+        """Be done with one machine; leaving twice is safe."""
+        if id in self._ids:
+            self._ids.discard(id)
+            self._turns.left(id, self)
+
+    def leave_all(self) -> None:
+        """Be done with all that are not left yet."""
+        for id in list(self._ids):
+            self.leave(id)
+
+
+class Turns:
+    """
+    Queues of orders, one queue a machine, first come first served.
+
+    An order enters the queues of all its machines in one step, so orders about
+    the same machines can't wait for each other in a ring.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._queues: dict[str, deque[Turn]] = {}
+
+    def enter(self, ids: Iterable[str]) -> Turn:
+        """
+        Queue up for the machines.
+
+        @return: to be left for each, or no later order about it is begun.
+        """
+        ids = list(ids)
+        turn = Turn(self, ids)
+        for id in ids:
+            queue = self._queues.get(id)
+            if queue is None:
+                self._queues[id] = deque((turn,))
+            else:
+                queue.append(turn)
+                turn.waiting += 1
+        if turn.waiting:
+            turn.ready = Deferred()
+        return turn
+
+    def busy(self, id: str) -> bool:
+        """Whether an order about it is being carried out or waits."""
+        return id in self._queues
+
+    def left(self, id: str, turn: Turn) -> None:
+        """A turn is done with a machine; called by L{Turn.leave}."""
+        queue = self._queues[id]
+        if queue[0] is not turn:  # it gave up before its turn came
+            queue.remove(turn)
+            turn.waiting -= 1
+            return
+        queue.popleft()
+        if not queue:
+            del self._queues[id]
+            return
+        following = queue[0]
+        following.waiting -= 1
+        if following.waiting == 0 and following.ready is not None:
+            # From the reactor, for a long queue would be as deep a stack.
+            self._clock.callLater(0, following.ready.callback, None)

@@ -1,0 +1,444 @@
+"""
+The compute worker: carries out the orders to one host, and reports.
+
+Every order may come twice, late or out of turn.  Orders to one machine are
+carried out one after the other; one that is older than what was done is
+dropped; one that was done is reported again.  A message is done with when its
+reports are on their way, so what a crash interrupts comes again.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from fabric.cloud.interface import ICloudWorker
+from fabric.compute.interface import (
+    Domain,
+    IComputeDriver,
+    IComputeWorker,
+    IDomainWatcher,
+    MachineOrder,
+    MachineReport,
+)
+from fabric.compute.machines import Machines
+from fabric.compute.orders import Brief, addresses_of, network_orders, sentence
+from fabric.compute.reporter import WAIT, Reporter
+from fabric.compute.turns import Turn, Turns
+from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, NotFound, Unavailable
+from fabric.faults import IFaults, NoFaults
+from fabric.model.codec import decode, encode
+from fabric.network.interface import INetworkWorker
+from fabric.rpc.interface import Address, Context, IQueue
+
+NOBODY = Context()
+"""The context of work that no message asked for."""
+
+INTERNAL = "Server.InternalError"
+
+DRIVER_SECONDS = 300.0
+"""How long a driver may take over one machine before it is held to have failed."""
+
+NETWORK_TRIES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds to wait before each further try to reach the network worker."""
+
+DESTROY_TRIES = (1.0, 5.0)
+"""Seconds to wait before each further try to remove a machine."""
+
+Item = TypeVar("Item", bound="MachineOrder | Brief")
+Retried = tuple[type[FabricError], ...]
+
+TRANSIENT: Retried = (Unavailable, DeadlineExceeded)
+"""Errors of a network worker that may be over when it is asked again."""
+
+
+@implementer(IComputeWorker, IDomainWatcher)
+class ComputeWorker:
+    """
+    See the module, and L{IComputeWorker} for the orders.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        host: str,
+        driver: IComputeDriver,
+        queue: IQueue,
+        clock: IReactorTime,
+        faults: IFaults | None = None,
+        concurrency: int = 16,
+        linger: float = 0.005,
+    ) -> None:
+        """
+        @param host: this host's name in the cloud.
+        @param concurrency: how many machines the driver is given at once.
+        @param linger: seconds for which a report waits for others.
+        """
+        self._host = host
+        self._driver = driver
+        self._queue = queue
+        self._clock = clock
+        self._faults = faults or NoFaults()
+        self._slots = DeferredSemaphore(concurrency)
+        self._turns = Turns(clock)
+        self._machines = Machines()
+        self._reporter = Reporter(host, queue, clock, linger)
+
+    @inlineCallbacks
+    def adopt(self) -> Generator[Deferred[Any], Any, None]:
+        """
+        Look what the driver has, and tell the controller.
+
+        @return: fires when that is on its way.
+        """
+        changes = self._machines.changes
+        domains = yield self._driver.domains()
+        # What changed under our eyes is not what the driver says any more.
+        self._machines.refresh(domains, still=changes == self._machines.changes)
+        cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(seconds=WAIT))
+        yield cloud.adopt(self._host, [encode(domain) for domain in domains])
+
+    def stop_reporting(self) -> None:
+        """Give up on reports that could not be sent; for a graceful stop's end."""
+        self._reporter.stop()
+
+    # Orders.
+
+    @inlineCallbacks
+    def run(self, machines: list[dict[str, Any]], context: Context = NOBODY) -> Generator[Deferred[Any], Any, None]:
+        """See L{IComputeWorker.run}."""
+        orders = [decode(MachineOrder, machine) for machine in machines]
+        yield self._carry_out(orders, context, self._run)
+
+    @inlineCallbacks
+    def stop(
+        self, machines: list[dict[str, Any]], force: bool, context: Context = NOBODY
+    ) -> Generator[Deferred[Any], Any, None]:
+        """See L{IComputeWorker.stop}."""
+
+        def stop_one(order: Brief) -> Deferred[None]:
+            return self._stop_one(order, force, context)
+
+        def stop_all(orders: list[Brief], turn: Turn, context: Context) -> Deferred[None]:
+            return self._each(orders, turn, stop_one)
+
+        yield self._carry_out([decode(Brief, machine) for machine in machines], context, stop_all)
+
+    @inlineCallbacks
+    def reboot(
+        self, machines: list[dict[str, Any]], hard: bool, context: Context = NOBODY
+    ) -> Generator[Deferred[Any], Any, None]:
+        """See L{IComputeWorker.reboot}."""
+
+        def reboot_all(orders: list[MachineOrder], turn: Turn, context: Context) -> Deferred[None]:
+            return self._run(orders, turn, context, hard)
+
+        yield self._carry_out([decode(MachineOrder, machine) for machine in machines], context, reboot_all)
+
+    @inlineCallbacks
+    def terminate(
+        self, machines: list[dict[str, Any]], context: Context = NOBODY
+    ) -> Generator[Deferred[Any], Any, None]:
+        """See L{IComputeWorker.terminate}."""
+        orders = [decode(Brief, machine) for machine in machines]
+        yield self._carry_out(orders, context, self._terminate)
+
+    def claim(self, instances: list[str], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.claim}."""
+        cloud: ICloudWorker = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, WAIT))
+        return cloud.place(self._host, instances)
+
+    @inlineCallbacks
+    def console_output(self, id: str, context: Context = NOBODY) -> Generator[Deferred[Any], Any, dict[str, Any]]:
+        """See L{IComputeWorker.console_output}."""
+        output = yield self._driver.console_output(id)
+        return {"output": base64.b64encode(output).decode("ascii"), "timestamp": self._clock.seconds()}
+
+    @inlineCallbacks
+    def describe_machines(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:
+        """See L{IComputeWorker.describe_machines}."""
+        domains = yield self._driver.domains()
+        return [encode(domain) for domain in domains]
+
+    # News of the guests' own.
+
+    def domain_changed(self, domain: Domain, reason: str) -> None:
+        """See L{IDomainWatcher.domain_changed}; orders speak for themselves."""
+        if self._turns.busy(domain.id):
+            return
+        self.log.info(
+            "{host}: {id} is {state}: {reason}", host=self._host, id=domain.id, state=domain.state, reason=reason
+        )
+        report = self._machines.put(domain)
+        codes = {"stopped": "Client.InstanceInitiatedShutdown", "crashed": INTERNAL}
+        self._report(attrs.evolve(report, order=0, code=codes.get(domain.state, ""), message=reason), NOBODY)
+
+    # How orders are carried out.
+
+    @inlineCallbacks
+    def _carry_out(
+        self,
+        orders: list[Item],
+        context: Context,
+        act: Callable[[list[Item], Turn, Context], Deferred[None]],
+    ) -> Generator[Deferred[Any], Any, None]:
+        """When it is their turn, do what isn't outdated; then wait until the reports are sent."""
+        self._faults.reach("compute.received")
+        turn = self._turns.enter({order.id for order in orders})
+        try:
+            if turn.ready is not None:
+                yield turn.ready
+            yield act(orders, turn, context)
+        finally:
+            turn.leave_all()
+        yield self._reporter.confirmed()
+        self._faults.reach("compute.reported")
+
+    @inlineCallbacks
+    def _run(
+        self, orders: list[MachineOrder], turn: Turn, context: Context, hard: bool | None = None
+    ) -> Generator[Deferred[Any], Any, None]:
+        """
+        Bring machines up.
+
+        @param hard: how to reboot those that are here; None to leave alone
+            those that run.
+        """
+        wanted = [order for order in orders if self._wanted(order, context)]
+        failure = yield self._attach(wanted, context)
+        if failure is not None:
+            yield self._not_attached(wanted, failure, context)
+            return
+
+        def bring_up(order: MachineOrder) -> Deferred[None]:
+            return self._bring_up(order, hard, context)
+
+        yield self._each(wanted, turn, bring_up)
+
+    def _wanted(self, order: MachineOrder, context: Context) -> bool:
+        """Whether it is still to be brought up; when that was done, it is reported again."""
+        if self._outdated(order, context):
+            return False
+        done = self._machines.done(order.id, order.order)
+        if done is None:
+            return True
+        self._report(done, context)
+        return False
+
+    def _outdated(self, order: MachineOrder | Brief, context: Context) -> bool:
+        if not self._machines.outdated(order.id, order.order):
+            return False
+        self.log.info(
+            "{request_id}: order {order} to {id} came after a newer one: dropped",
+            request_id=context.request_id,
+            order=order.order,
+            id=order.id,
+        )
+        return True
+
+    @inlineCallbacks
+    def _attach(
+        self, orders: Sequence[MachineOrder], context: Context
+    ) -> Generator[Deferred[Any], Any, FabricError | None]:
+        """
+        Have the network made for all machines in one call.
+
+        @return: why that could not be, None when it was.
+        """
+        networks, plugs = network_orders(orders)
+        if plugs:
+            remote = self._network(context)
+            try:
+                yield self._retrying(NETWORK_TRIES, TRANSIENT, lambda: remote.attach(networks, plugs))
+            except FabricError as error:
+                return error
+        self._faults.reach("compute.attached")
+        return None
+
+    @inlineCallbacks
+    def _not_attached(
+        self, orders: Sequence[MachineOrder], error: FabricError, context: Context
+    ) -> Generator[Deferred[Any], Any, None]:
+        """Nothing was begun with the driver: take away what there is of the network, and report."""
+        fresh = [order.id for order in orders if self._machines.get(order.id) is None]
+        unplugged = True
+        try:
+            yield self._network(context).detach(fresh)
+        except FabricError:
+            unplugged = False
+        for order in orders:
+            self._log_failure("connected", order, error, context)
+            report = MachineReport(order.id, order.order, "failed", INTERNAL, sentence(error), addresses_of(order))
+            if unplugged and order.id in fresh:
+                report = self._machines.ended(attrs.evolve(report, addresses=()))
+            self._report(report, context)
+
+    @inlineCallbacks
+    def _bring_up(
+        self, order: MachineOrder, hard: bool | None, context: Context
+    ) -> Generator[Deferred[Any], Any, None]:
+        try:
+            if hard is None or not (yield self._rebooted(order, hard)):
+                yield self._in_time(self._driver.spawn(order))
+        except Exception as error:
+            yield self._not_up(order, error, context)
+            return
+        self._faults.reach("compute.spawned")
+        self._report(self._machines.runs(order.id, order.order, addresses_of(order)), context)
+
+    @inlineCallbacks
+    def _rebooted(self, order: MachineOrder, hard: bool) -> Generator[Deferred[Any], Any, bool]:
+        """Whether there was a machine to reboot."""
+        try:
+            yield self._in_time(self._driver.reboot(order.id, hard, order.order))
+        except NotFound:
+            return False
+        return True
+
+    @inlineCallbacks
+    def _not_up(self, order: MachineOrder, error: Exception, context: Context) -> Generator[Deferred[Any], Any, None]:
+        """Undo what was begun, but never a disk that was there before; and report."""
+        message = sentence(error)
+        self._log_failure("brought up", order, error, context)
+        before = self._machines.get(order.id)
+        try:
+            if before is not None:
+                yield self._in_time(self._driver.shut_down(order.id, True, order.order))
+                self._machines.stopped(order.id, order.order)
+                report = MachineReport(order.id, order.order, "failed", INTERNAL, message, before.addresses)
+            else:
+                yield self._remove(order.id)
+                yield self._network(context).detach([order.id])
+                report = self._machines.ended(MachineReport(order.id, order.order, "failed", INTERNAL, message))
+        except Exception as worse:
+            self._log_failure("cleaned up after", order, worse, context)
+            report = MachineReport(order.id, order.order, "failed", INTERNAL, message, addresses_of(order))
+        self._report(report, context)
+
+    @inlineCallbacks
+    def _stop_one(self, order: Brief, force: bool, context: Context) -> Generator[Deferred[Any], Any, None]:
+        if self._outdated(order, context):
+            return
+        try:
+            yield self._in_time(self._driver.shut_down(order.id, force, order.order))
+        except Exception as error:
+            self._failed("stopped", order, error, context)
+            return
+        self._faults.reach("compute.stopped")
+        self._report(self._machines.stopped(order.id, order.order), context)
+
+    @inlineCallbacks
+    def _terminate(self, orders: list[Brief], turn: Turn, context: Context) -> Generator[Deferred[Any], Any, None]:
+        removed: list[Brief] = []
+
+        @inlineCallbacks
+        def remove(order: Brief) -> Generator[Deferred[Any], Any, None]:
+            if order.order and self._machines.get(order.id) and self._outdated(order, context):
+                return
+            try:
+                yield self._remove(order.id)
+            except Exception as error:
+                self._failed("removed", order, error, context)
+                return
+            self._faults.reach("compute.destroyed")
+            removed.append(order)
+
+        yield self._each(orders, None, remove)
+        if not removed:
+            return
+        ids = [order.id for order in removed]
+        try:
+            yield self._retrying(NETWORK_TRIES, TRANSIENT, lambda: self._network(context).detach(ids))
+        except FabricError as error:
+            for order in removed:
+                self._failed("unplugged", order, error, context)
+            return
+        self._faults.reach("compute.detached")
+        for order in removed:
+            self._report(self._machines.ended(MachineReport(order.id, order.order, "gone")), context)
+
+    def _failed(self, what: str, order: Brief, error: Exception, context: Context) -> None:
+        """Report that something which is here could not be changed."""
+        self._log_failure(what, order, error, context)
+        here = self._machines.get(order.id)
+        addresses = here.addresses if here else ()
+        self._report(MachineReport(order.id, order.order, "failed", INTERNAL, sentence(error), addresses), context)
+
+    # Means.
+
+    @inlineCallbacks
+    def _each(
+        self, orders: Sequence[Item], turn: Turn | None, act: Callable[[Item], Deferred[None]]
+    ) -> Generator[Deferred[Any], Any, None]:
+        """
+        Act on each, as many at once as may be, and leave its turn when done.
+        C{act} deals with all errors by itself.
+        """
+        going: list[Deferred[None]] = []
+        for order in orders:
+            yield self._slots.acquire()
+            done = act(order)
+            done.addBoth(self._done, order, turn)
+            going.append(done)
+        for done in going:
+            yield done
+
+    def _done(self, result: Any, order: MachineOrder | Brief, turn: Turn | None) -> Any:
+        self._slots.release()
+        if turn is not None:
+            turn.leave(order.id)
+        return result
+
+    def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
+        """The driver's work, given up when it takes too long."""
+        if not work.called:
+            work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
+        return work
+
+    def _remove(self, id: str) -> Deferred[None]:
+        return self._retrying(DESTROY_TRIES, (DriverFailure,), lambda: self._in_time(self._driver.destroy(id)))
+
+    @inlineCallbacks
+    def _retrying(
+        self, waits: Sequence[float], transient: Retried, act: Callable[[], Deferred[None]]
+    ) -> Generator[Deferred[Any], Any, None]:
+        """Do what may be repeated, and do repeat it after transient errors."""
+        for wait in waits:
+            try:
+                yield act()
+                return
+            except transient as error:
+                self.log.info("{host}: again in {wait} s: {error}", host=self._host, wait=wait, error=error)
+            yield deferLater(self._clock, wait)
+        yield act()
+
+    def _network(self, context: Context) -> INetworkWorker:
+        """The network worker of this host."""
+        remote: INetworkWorker = self._queue.caller(
+            INetworkWorker, Address("network", self._host), Context(context.request_id)
+        )
+        return remote
+
+    def _report(self, report: MachineReport, context: Context) -> None:
+        self._reporter.add(report, context.request_id)
+
+    def _log_failure(self, what: str, order: MachineOrder | Brief, error: Exception, context: Context) -> None:
+        names = {"request_id": context.request_id, "id": order.id, "what": what}
+        if isinstance(error, FabricError):
+            self.log.warn("{request_id}: {id} could not be {what}: {error}", error=error, **names)
+        else:
+            self.log.failure("{request_id}: {id} could not be {what}", Failure(error), **names)
+
+
+def _too_long(result: Any, seconds: float) -> Any:
+    raise DriverFailure(what=f"no answer within {seconds:g} s")

@@ -1,0 +1,263 @@
+"""
+The contract of L{IComputeDriver}, as tests that every driver passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from fabric.compute.interface import Domain, IComputeDriver, IDomainWatcher, MachineOrder, PortOrder
+from fabric.errors import NotFound
+from fabric.model.flavor import BUILT_IN
+
+Steps = Generator[Deferred[Any], Any, None]
+
+
+@implementer(IDomainWatcher)
+class Heard:
+    """
+    An L{IDomainWatcher} that remembers.
+
+    @ivar news: C{(domain, reason)} pairs.
+    """
+
+    def __init__(self) -> None:
+        self.news: list[tuple[Domain, str]] = []
+
+    def domain_changed(self, domain: Domain, reason: str) -> None:
+        """Remember it."""
+        self.news.append((domain, reason))
+
+
+def machine(number: int, order: int = 1, flavor: str = "m1.tiny") -> MachineOrder:
+    """
+    @return: a small machine with one port, its id and address made from
+        C{number}.
+    """
+    port = PortOrder(
+        network="net-00000000000000001",
+        mac=f"02:00:00:00:{number // 256:02x}:{number % 256:02x}",
+        address=f"10.0.{number // 250}.{number % 250 + 2}",
+        hostname=f"host-{number}",
+        cidr="10.0.0.0/16",
+        gateway="10.0.0.1",
+    )
+    return MachineOrder(f"i-{number:017x}", order, "project", BUILT_IN[flavor], "ami-00000001", ports=(port,))
+
+
+class ComputeDriverContract:
+    """
+    Mix with L{twisted.trial.unittest.TestCase} and say how a driver is made.
+    """
+
+    watcher: Heard
+    driver: IComputeDriver
+
+    def make_driver(self) -> IComputeDriver:
+        """
+        @return: a driver that is not started, over this test's one place:
+            called again, it gives one that finds what the first left.
+        """
+        raise NotImplementedError
+
+    def lose_reply(self, driver: IComputeDriver, verb: str) -> None:
+        """
+        Have the driver do C{verb} once without an answer.  Where that can't be
+        had, do nothing: then the verb is merely repeated.
+        """
+
+    @inlineCallbacks
+    def setUp(self) -> Steps:
+        """Start a driver."""
+        self.watcher = Heard()
+        self.driver = self.make_driver()
+        yield self.driver.start(self.watcher)
+        self.addCleanup(lambda: self.driver.stop())  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def assertDomains(self, *expected: Domain) -> Steps:
+        """The driver has these and no others."""
+        domains = yield self.driver.domains()
+        by_id = sorted(domains, key=lambda domain: str(domain.id))
+        self.assertEqual(by_id, sorted(expected, key=lambda domain: domain.id))  # type: ignore[attr-defined]
+
+    def test_interface(self) -> None:
+        """The driver provides IComputeDriver."""
+        verifyObject(IComputeDriver, self.driver)
+
+    @inlineCallbacks
+    def test_empty(self) -> Steps:
+        """A new place has no domains."""
+        yield self.assertDomains()
+
+    @inlineCallbacks
+    def test_capacity(self) -> Steps:
+        """A host offers something of everything."""
+        capacity = yield self.driver.capacity()
+        self.assertTrue(min(capacity.vcpus, capacity.memory_mb, capacity.disk_gb) > 0, capacity)  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_spawn(self) -> Steps:
+        """A machine that was spawned runs, with the order's number and addresses."""
+        order = machine(1, 7)
+        yield self.driver.spawn(order)
+        yield self.assertDomains(_running(order))
+
+    @inlineCallbacks
+    def test_spawn_again(self) -> Steps:
+        """Spawning what runs changes nothing but the number."""
+        yield self.driver.spawn(machine(1, 7))
+        yield self.driver.spawn(machine(1, 8))
+        yield self.assertDomains(_running(machine(1, 8)))
+
+    @inlineCallbacks
+    def test_spawn_many(self) -> Steps:
+        """Machines may be spawned all at once."""
+        orders = [machine(number) for number in range(1, 9)]
+        yield gatherResults([self.driver.spawn(order) for order in orders])
+        yield self.assertDomains(*map(_running, orders))
+
+    @inlineCallbacks
+    def test_spawn_twice_at_once(self) -> Steps:
+        """The same machine spawned twice at once is there once."""
+        yield gatherResults([self.driver.spawn(machine(1)), self.driver.spawn(machine(1))])
+        yield self.assertDomains(_running(machine(1)))
+
+    @inlineCallbacks
+    def test_shut_down(self) -> Steps:
+        """What was shut down is there, stopped, under the new number; twice is as once."""
+        yield self.driver.spawn(machine(1))
+        for _ in range(2):
+            yield self.driver.shut_down(machine(1).id, False, 2)
+            yield self.assertDomains(attrs.evolve(_running(machine(1, 2)), state="stopped"))
+
+    @inlineCallbacks
+    def test_shut_down_by_force(self) -> Steps:
+        """So it is by force."""
+        yield self.driver.spawn(machine(1))
+        yield self.driver.shut_down(machine(1).id, True, 2)
+        yield self.assertDomains(attrs.evolve(_running(machine(1, 2)), state="stopped"))
+
+    @inlineCallbacks
+    def test_shut_down_unknown(self) -> Steps:
+        """Shutting down what is not there is nothing."""
+        yield self.driver.shut_down(machine(1).id, False, 2)
+        yield self.assertDomains()
+
+    @inlineCallbacks
+    def test_spawn_stopped(self) -> Steps:
+        """A stopped machine is booted by spawning it."""
+        yield self.driver.spawn(machine(1))
+        yield self.driver.shut_down(machine(1).id, True, 2)
+        yield self.driver.spawn(machine(1, 3))
+        yield self.assertDomains(_running(machine(1, 3)))
+
+    @inlineCallbacks
+    def test_reboot(self) -> Steps:
+        """A rebooted machine runs under the new number, soft or hard, stopped before or not."""
+        yield self.driver.spawn(machine(1))
+        for order, hard in ((2, False), (3, True)):
+            yield self.driver.reboot(machine(1).id, hard, order)
+            yield self.assertDomains(_running(machine(1, order)))
+        yield self.driver.shut_down(machine(1).id, True, 4)
+        yield self.driver.reboot(machine(1).id, False, 5)
+        yield self.assertDomains(_running(machine(1, 5)))
+
+    @inlineCallbacks
+    def test_reboot_unknown(self) -> Steps:
+        """Rebooting what is not there is NotFound."""
+        yield self.assertFailure(self.driver.reboot(machine(1).id, False, 2), NotFound)  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_destroy(self) -> Steps:
+        """What was destroyed is gone, running or stopped; the others stay; twice is as once."""
+        yield gatherResults([self.driver.spawn(machine(number)) for number in (1, 2, 3)])
+        yield self.driver.shut_down(machine(2).id, True, 2)
+        for _ in range(2):
+            yield self.driver.destroy(machine(1).id)
+            yield self.driver.destroy(machine(2).id)
+            yield self.assertDomains(_running(machine(3)))
+
+    @inlineCallbacks
+    def test_destroy_unknown(self) -> Steps:
+        """Destroying what is not there is nothing."""
+        yield self.driver.destroy(machine(1).id)
+        yield self.assertDomains()
+
+    @inlineCallbacks
+    def test_console(self) -> Steps:
+        """A guest's console is bytes, at most 64 KiB of them."""
+        yield self.driver.spawn(machine(1))
+        output = yield self.driver.console_output(machine(1).id)
+        self.assertIsInstance(output, bytes)  # type: ignore[attr-defined]
+        self.assertTrue(len(output) <= 65536)  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_console_unknown(self) -> Steps:
+        """The console of what is not there is NotFound."""
+        yield self.assertFailure(self.driver.console_output(machine(1).id), NotFound)  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_restart(self) -> Steps:
+        """A driver finds what another one left, stopped properly."""
+        yield self._left_behind()
+        yield self.driver.stop()
+        yield self._found()
+
+    @inlineCallbacks
+    def test_killed(self) -> Steps:
+        """A driver finds what another one left without having been stopped."""
+        yield self._left_behind()
+        self.addCleanup(self.driver.stop)  # type: ignore[attr-defined]
+        yield self._found()
+
+    @inlineCallbacks
+    def test_lost_reply(self) -> Steps:
+        """Each verb is repeated safely after its answer was lost."""
+        order = machine(1)
+        for verb, act in (
+            ("spawn", lambda: self.driver.spawn(order)),
+            ("reboot", lambda: self.driver.reboot(order.id, False, 2)),
+            ("shut_down", lambda: self.driver.shut_down(order.id, False, 3)),
+            ("destroy", lambda: self.driver.destroy(order.id)),
+        ):
+            self.lose_reply(self.driver, verb)
+            yield act().addErrback(lambda failure: None)
+            yield act()
+            domains = yield self.driver.domains()
+            expected = {"shut_down": ["stopped"], "destroy": []}.get(verb, ["running"])
+            self.assertEqual([domain.state for domain in domains], expected, verb)  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_silent_about_orders(self) -> Steps:
+        """The watcher hears nothing of what was ordered."""
+        yield self.driver.spawn(machine(1))
+        yield self.driver.reboot(machine(1).id, True, 2)
+        yield self.driver.shut_down(machine(1).id, False, 3)
+        yield self.driver.destroy(machine(1).id)
+        self.assertEqual(self.watcher.news, [])  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def _left_behind(self) -> Steps:
+        yield gatherResults([self.driver.spawn(machine(number)) for number in (1, 2, 3)])
+        yield self.driver.shut_down(machine(2).id, True, 5)
+        yield self.driver.destroy(machine(3).id)
+
+    @inlineCallbacks
+    def _found(self) -> Steps:
+        self.driver = self.make_driver()
+        yield self.driver.start(self.watcher)
+        yield self.assertDomains(_running(machine(1)), attrs.evolve(_running(machine(2, 5)), state="stopped"))
+        yield self.driver.destroy(machine(1).id)
+        yield self.driver.destroy(machine(2).id)
+        yield self.assertDomains()
+
+
+def _running(order: MachineOrder) -> Domain:
+    return Domain(order.id, "running", order.order, tuple(port.address for port in order.ports))

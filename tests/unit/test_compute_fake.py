@@ -1,0 +1,214 @@
+"""
+Tests for L{fabric.compute.fake}.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from fabric.compute.fake import FakeHypervisor
+from fabric.errors import DriverFailure, InvalidValue
+from fabric.settings import Fake
+from fabric.testing.compute import ComputeDriverContract, Heard, machine
+
+QUICK = Fake(boot_seconds=0.0, stop_seconds=0.0)
+
+
+class FakeHypervisorContract(ComputeDriverContract, TestCase):
+    """
+    The fake passes the contract.
+    """
+
+    def make_driver(self):
+        """One over this test's directory, which takes no time."""
+        return FakeHypervisor(os.path.join(self.mktemp_once(), "compute"), Clock(), QUICK)
+
+    def mktemp_once(self):
+        """This test's directory."""
+        if not hasattr(self, "_place"):
+            self._place = self.mktemp()
+        return self._place
+
+    def lose_reply(self, driver, verb):
+        """Told by a rehearsal."""
+        driver.rehearsal.tell(f"{verb} lose")
+
+
+class FakeHypervisorTests(SynchronousTestCase):
+    """
+    What the fake does besides the contract.
+    """
+
+    def setUp(self):
+        """A fake hypervisor that needs five seconds to boot and two to stop."""
+        self.clock = Clock()
+        self.clock.advance(1_000_000)
+        self.directory = self.mktemp()
+        self.watcher = Heard()
+        self.driver = self.make(Fake(boot_seconds=5.0, stop_seconds=2.0))
+
+    def make(self, options):
+        """A started one."""
+        driver = FakeHypervisor(self.directory, self.clock, options)
+        self.successResultOf(driver.start(self.watcher))
+        return driver
+
+    def states(self, driver=None):
+        """The state of each domain."""
+        return [domain.state for domain in self.successResultOf((driver or self.driver).domains())]
+
+    def spawn(self):
+        """Have machine 1 run."""
+        spawned = self.driver.spawn(machine(1))
+        self.clock.advance(5)
+        self.successResultOf(spawned)
+
+    def test_boot_takes_time(self):
+        """A machine runs after its boot's time, not before."""
+        spawned = self.driver.spawn(machine(1))
+        self.clock.advance(4.9)
+        self.assertNoResult(spawned)
+        self.clock.advance(0.2)
+        self.successResultOf(spawned)
+        self.assertEqual(self.states(), ["running"])
+
+    def test_stop_takes_time(self):
+        """A guest that is asked to stop takes its time; forced, it takes none."""
+        self.spawn()
+        stopped = self.driver.shut_down(machine(1).id, False, 2)
+        self.assertNoResult(stopped)
+        self.clock.advance(2)
+        self.successResultOf(stopped)
+        self.assertEqual(self.states(), ["stopped"])
+        started = self.driver.spawn(machine(1, 3))
+        self.clock.advance(5)
+        self.successResultOf(started)
+        self.successResultOf(self.driver.shut_down(machine(1).id, True, 4))
+
+    def test_destroyed_while_booting(self):
+        """What is destroyed while it boots never runs, and the boot says so."""
+        spawned = self.driver.spawn(machine(1))
+        self.successResultOf(self.driver.destroy(machine(1).id))
+        self.failureResultOf(spawned, DriverFailure)
+        self.clock.advance(10)
+        self.assertEqual(self.states(), [])
+
+    def test_stopped_while_booting(self):
+        """Stopping the driver fails a boot under way instead of leaving its caller waiting."""
+        spawned = self.driver.spawn(machine(1))
+        self.successResultOf(self.driver.stop())
+        self.failureResultOf(spawned, DriverFailure)
+        self.clock.advance(10)
+
+    def test_crash_and_halt(self):
+        """The watcher hears of a crash and of a guest's own halt, once each."""
+        self.spawn()
+        self.driver.crash(machine(1).id)
+        self.driver.crash(machine(1).id)
+        self.assertEqual([domain.state for domain, _ in self.watcher.news], ["crashed"])
+        self.spawn()
+        self.driver.halt(machine(1).id)
+        self.assertEqual([domain.state for domain, _ in self.watcher.news], ["crashed", "stopped"])
+
+    def test_console_grows(self):
+        """A running guest's console grows, a stopped one's does not, a boot adds to it."""
+
+        def console():
+            return self.successResultOf(self.driver.console_output(machine(1).id))
+
+        self.spawn()
+        first = console()
+        self.clock.advance(60)
+        second = console()
+        self.assertTrue(second.startswith(first) and len(second) > len(first))
+        self.driver.crash(machine(1).id)
+        third = console()
+        self.assertIn(b"Kernel panic", third)
+        self.clock.advance(60)
+        self.assertEqual(console(), third)
+        self.spawn()
+        self.assertTrue(console().startswith(third))
+        self.clock.advance(86400 * 365)
+        self.assertEqual(len(console()), 65536)
+
+    def test_settings_mishaps(self):
+        """Settings make a method fail once, lose an answer once, or be slow."""
+        driver = self.make(
+            Fake(boot_seconds=0, fail_next=("spawn", "plug"), lose_next=("destroy",), slow=("reboot=3",))
+        )
+        self.failureResultOf(driver.spawn(machine(1)), DriverFailure)
+        self.successResultOf(driver.spawn(machine(1)))
+        rebooted = driver.reboot(machine(1).id, True, 2)
+        self.assertNoResult(rebooted)
+        self.clock.advance(3)
+        self.successResultOf(rebooted)
+        self.failureResultOf(driver.destroy(machine(1).id), DriverFailure)
+        self.assertEqual(self.states(driver), [])
+
+    def test_bad_settings(self):
+        """A mishap that means nothing is refused at once."""
+        self.assertRaises(InvalidValue, self.make, Fake(slow=("spawn=soon",)))
+
+    def test_faults_file(self):
+        """The file beside the domains is read while it runs."""
+        self.spawn()
+        with open(os.path.join(self.directory, "faults"), "w") as file:
+            file.write(f"nonsense\nspawn fail always {machine(2).id}  # never works\ncrash {machine(1).id}\n")
+        self.clock.advance(1)
+        for _ in range(3):
+            self.failureResultOf(self.driver.spawn(machine(2)), DriverFailure)
+        self.assertEqual(self.states(), ["crashed"])
+        os.remove(os.path.join(self.directory, "faults"))
+        self.clock.advance(1)
+        self.assertNoResult(self.driver.spawn(machine(2)))
+
+    def test_hang(self):
+        """A hung method never answers."""
+        self.driver.rehearsal.tell("spawn hang")
+        spawned = self.driver.spawn(machine(1))
+        self.clock.advance(10_000)
+        self.assertNoResult(spawned)
+
+    def test_torn_line(self):
+        """A last line that a crash cut short is as if never written."""
+        self.spawn()
+        with open(os.path.join(self.directory, "domains"), "ab") as file:
+            file.write(b'["i-0000')
+        self.assertEqual(self.states(self.make(Fake())), ["running"])
+
+    def test_compacted(self):
+        """The file is written anew when most of its lines are past."""
+        driver = self.make(QUICK)
+        for order in range(12_000):
+            self.successResultOf(driver.spawn(machine(1, order)))
+            self.successResultOf(driver.destroy(machine(1).id))
+        self.successResultOf(driver.spawn(machine(2)))
+        with open(os.path.join(self.directory, "domains")) as file:
+            self.assertTrue(len(file.readlines()) < 20_000)
+        self.assertEqual(self.states(self.make(QUICK)), ["running"])
+
+    def test_unusable_directory(self):
+        """A place that can't be used is a DriverFailure that names it."""
+        with open(self.directory + "-file", "w"):
+            pass
+        driver = FakeHypervisor(self.directory + "-file", self.clock)
+        failure = self.failureResultOf(driver.start(self.watcher), DriverFailure)
+        self.assertIn(self.directory, failure.value.what)
+
+    def test_cheap(self):
+        """Spawning costs at most 60 microseconds of processor time."""
+        driver = self.make(QUICK)
+        orders = [machine(number) for number in range(2000)]
+        rounds = []
+        for _ in range(3):
+            began = time.process_time()
+            for order in orders:
+                driver.spawn(order)
+            rounds.append((time.process_time() - began) / len(orders))
+            for order in orders:
+                driver.destroy(order.id)
+        self.assertTrue(min(rounds) < 60e-6, rounds)
