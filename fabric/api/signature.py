@@ -164,7 +164,7 @@ def _mismatch() -> SignatureRefused:
 
 def _claim_of_header(request: Presented, authorization: str, now: float) -> Claim:
     algorithm, _, rest = authorization.partition(" ")
-    if algorithm != _ALGORITHM:
+    if algorithm != _ALGORITHM or not rest.isascii():
         raise SignatureRefused("incomplete", f"Authorization is not of the kind {_ALGORITHM}")
     parts = {}
     for part in rest.split(","):
@@ -246,7 +246,7 @@ def _text_to_sign(request: Presented, stamp: str, scope: tuple[str, ...], signed
         lines.append(f"{name}:{' '.join(value.split()) if '  ' in value else value}\n")
     if not lines or "host" not in signed.split(";"):
         raise SignatureRefused("mismatch", "The header host must be signed")
-    path = request.path if "%" not in request.path else quote(request.path, safe="/-_.~")
+    path = request.path if "%" not in request.path else quote(request.path, safe="/-_.~", errors="surrogateescape")
     canonical = (
         f"{request.method}\n{path}\n{_canonical_query(query) if query else ''}\n"
         f"{''.join(lines)}\n{signed}\n{sha256(request.body).hexdigest()}"
@@ -273,7 +273,8 @@ def _claim_of_version_2(request: Presented, fields: dict[str, str], now: float) 
     pairs = "&".join(f"{quote(name, safe='-_.~')}={quote(signed[name], safe='-_.~')}" for name in sorted(signed))
     host = request.headers.get("host", "").lower()
     hosts = dict.fromkeys((host, host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host))
-    texts = tuple(f"{request.method}\n{name}\n{request.path}\n{pairs}".encode() for name in hosts)
+    ways = (f"{request.method}\n{name}\n{request.path}\n{pairs}" for name in hosts)
+    texts = tuple(way.encode("utf-8", "surrogateescape") for way in ways)
     return Claim(fields["AWSAccessKeyId"], texts, signature, (), digest)
 
 
