@@ -1,0 +1,3 @@
+"""
+C{cloud-manage}: an operator's command, a client of the admin door.
+"""

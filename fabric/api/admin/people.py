@@ -4,7 +4,7 @@ Admin actions on people: users, projects, members and roles.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import attrs
@@ -16,6 +16,7 @@ from fabric.errors import InvalidValue, NotFound
 from fabric.users.interface import IDirectory, Project, User
 
 Result = Generator[Deferred[Any], Any, Any]
+Change = Callable[..., Deferred[None]]
 
 
 class PeopleActions:
@@ -129,7 +130,7 @@ class PeopleActions:
         return _add_or_remove(operation, self._directory.add_role, self._directory.remove_role)(user, role, project)
 
 
-def _add_or_remove(operation: str, add: Any, remove: Any) -> Any:
+def _add_or_remove(operation: str, add: Change, remove: Change) -> Change:
     if operation not in ("add", "remove"):
         raise InvalidValue("operation", operation, "add or remove")
     return add if operation == "add" else remove

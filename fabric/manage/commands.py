@@ -1,0 +1,350 @@
+"""
+The commands: for each its words, its arguments, the admin action and the table.
+
+The words are those of the first Nova's C{nova-manage} where the same is meant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from fabric.manage import cloudrc
+from fabric.manage.client import Client, Credentials
+from fabric.manage.table import table
+
+Run = Callable[[Client, argparse.Namespace], Any]
+Show = Callable[[Any], str]
+
+
+@attrs.frozen
+class Argument:
+    """
+    One argument, as C{argparse} takes it.
+    """
+
+    names: tuple[str, ...]
+    options: dict[str, Any]
+
+
+@attrs.frozen
+class Command:
+    """
+    @ivar words: as C{user list}.
+    @ivar run: asks, and returns what C{--json} prints.
+    @ivar show: the same for people.
+    @ivar failed: whether a result means exit status 1.
+    """
+
+    words: str
+    help: str
+    arguments: Sequence[Argument]
+    run: Run
+    show: Show
+    failed: Callable[[Any], bool] = lambda result: False
+
+
+def argument(*names: str, **options: Any) -> Argument:
+    """Shorthand for an L{Argument}."""
+    return Argument(names, options)
+
+
+def rows(*columns: str) -> Show:
+    """A table of a list of dicts, by these of their keys."""
+    return lambda result: table(columns, [[row.get(column) for column in columns] for row in result])
+
+
+def pairs(result: Any) -> str:
+    """A table of one dict."""
+    return table(("name", "value"), list(result.items()))
+
+
+def done(result: Any) -> str:
+    """For what has nothing to tell."""
+    return "done"
+
+
+def ask(action: str, *names: str, **fixed: Any) -> Run:
+    """Call an action with these arguments."""
+    return lambda client, given: client.call(action, **{name: getattr(given, name) for name in names}, **fixed)
+
+
+def commands(credentials: Credentials) -> list[Command]:
+    """
+    @param credentials: whose endpoint stands in the C{cloudrc}s that are made.
+    """
+    return [*_users(), *_projects(credentials), *_roles(), *_networks(), *_hosts(), *_quotas(), *_state()]
+
+
+_PROJECT = argument("--project", help="in this project; everywhere without it")
+
+
+def _users() -> list[Command]:
+    keys = (argument("--access-key", dest="access_key"), argument("--secret-key", dest="secret_key"))
+    name = argument("id", metavar="USER")
+    return [
+        Command("user list", "every user", (), ask("DescribeUsers"), rows("id", "access_key", "admin")),
+        Command(
+            "user create",
+            "make a user",
+            (name, *keys),
+            ask("RegisterUser", "id", "access_key", "secret_key", admin=False),
+            pairs,
+        ),
+        Command(
+            "user admin",
+            "make a user who is cloudadmin",
+            (name, *keys),
+            ask("RegisterUser", "id", "access_key", "secret_key", admin=True),
+            pairs,
+        ),
+        Command(
+            "user modify",
+            "change a user's keys or admin flag",
+            (name, *keys, argument("--admin", choices=("yes", "no"))),
+            lambda client, given: client.call(
+                "ModifyUser",
+                id=given.id,
+                access_key=given.access_key,
+                secret_key=given.secret_key,
+                admin=None if given.admin is None else given.admin == "yes",
+            ),
+            pairs,
+        ),
+        Command("user delete", "remove a user", (name,), ask("DeregisterUser", "id"), done),
+    ]
+
+
+def _projects(credentials: Credentials) -> list[Command]:
+    name = argument("id", metavar="PROJECT")
+    member = (argument("project", metavar="PROJECT"), argument("user", metavar="USER"))
+
+    def environment(client: Client, given: argparse.Namespace) -> dict[str, str]:
+        keys = client.call("GenerateCredentials", user=given.user, project=given.project)
+        return {"cloudrc": cloudrc.render(credentials.url, keys["access_key"], keys["secret_key"])}
+
+    return [
+        Command(
+            "project list",
+            "every project, or a user's",
+            (argument("--user"),),
+            ask("DescribeProjects", "user"),
+            rows("id", "manager", "members", "description"),
+        ),
+        Command(
+            "project create",
+            "make a project",
+            (
+                name,
+                argument("manager", metavar="MANAGER"),
+                argument("--description", default=""),
+                argument("--member", action="append", default=[], dest="members"),
+            ),
+            ask("RegisterProject", "id", "manager", "description", "members"),
+            pairs,
+        ),
+        Command(
+            "project modify",
+            "give a project another manager or description",
+            (name, argument("--manager"), argument("--description")),
+            ask("ModifyProject", "id", "manager", "description"),
+            pairs,
+        ),
+        Command("project delete", "remove a project and its roles", (name,), ask("DeregisterProject", "id"), done),
+        Command(
+            "project add", "add a member", member, ask("ModifyProjectMember", "project", "user", operation="add"), done
+        ),
+        Command(
+            "project remove",
+            "remove a member",
+            member,
+            ask("ModifyProjectMember", "project", "user", operation="remove"),
+            done,
+        ),
+        Command(
+            "project environment",
+            "print a user's cloudrc for a project",
+            member,
+            environment,
+            lambda result: result["cloudrc"].rstrip("\n"),
+        ),
+    ]
+
+
+def _roles() -> list[Command]:
+    who = (argument("user", metavar="USER"), argument("role", metavar="ROLE"), _PROJECT)
+
+    def has(client: Client, given: argparse.Namespace) -> bool:
+        return given.role in client.call("DescribeUserRoles", user=given.user, project=given.project)
+
+    return [
+        Command(
+            "role add", "give a role", who, ask("ModifyUserRole", "user", "role", "project", operation="add"), done
+        ),
+        Command(
+            "role remove",
+            "take a role",
+            who,
+            ask("ModifyUserRole", "user", "role", "project", operation="remove"),
+            done,
+        ),
+        Command(
+            "role has",
+            "whether a user has a role (exit status 1 if not)",
+            who,
+            has,
+            lambda result: "yes" if result else "no",
+            lambda result: not result,
+        ),
+        Command(
+            "role list",
+            "a user's roles",
+            (argument("user", metavar="USER"), _PROJECT),
+            ask("DescribeUserRoles", "user", "project"),
+            "\n".join,
+        ),
+    ]
+
+
+def _networks() -> list[Command]:
+    return [
+        Command(
+            "network list",
+            "every network",
+            (),
+            ask("DescribeNetworks"),
+            rows("id", "label", "cidr", "gateway", "manager", "bridge", "addresses", "free", "project"),
+        ),
+        Command(
+            "network create",
+            "make a network and its pool of addresses",
+            (
+                argument("label", metavar="LABEL"),
+                argument("cidr", metavar="RANGE", help="as 10.1.0.0/16"),
+                argument("--gateway"),
+                argument("--bridge"),
+                argument("--reserved", type=int, help="how many of its first addresses are not given away"),
+                argument("--dns", action="append"),
+                argument("--for-project", dest="project"),
+                argument("--manager", choices=("flat",)),
+            ),
+            ask("CreateNetwork", "label", "cidr", "gateway", "bridge", "reserved", "dns", "project", "manager"),
+            pairs,
+        ),
+        Command(
+            "network delete",
+            "remove a network that nothing uses",
+            (argument("id", metavar="NETWORK"),),
+            ask("DeleteNetwork", "id"),
+            done,
+        ),
+    ]
+
+
+def _hosts() -> list[Command]:
+    host = argument("host", metavar="HOST")
+    topic = argument("--topic", help="only this service of the host")
+    reason = argument("--reason", default="")
+    found: list[Command] = []
+    for word in ("host", "service"):
+        found += [
+            Command(f"{word} list", "every service, with its load", (), ask("DescribeHosts"), _services),
+            Command(
+                f"{word} disable",
+                "let nothing new on a host",
+                (host, topic, reason),
+                ask("ModifyHost", "host", "topic", "reason", disabled=True),
+                done,
+            ),
+            Command(
+                f"{word} enable",
+                "let new instances on a host again",
+                (host, topic),
+                ask("ModifyHost", "host", "topic", disabled=False),
+                done,
+            ),
+        ]
+    return [
+        *found,
+        Command(
+            "host explain",
+            "why each host was not chosen for an instance",
+            (argument("instance", metavar="INSTANCE"),),
+            ask("DescribeRefusals", "instance"),
+            lambda result: table(("host", "why"), list(result.items())) if result else "a host was chosen",
+        ),
+        Command(
+            "host strays",
+            "what hosts have that state does not know",
+            (),
+            ask("DescribeStrays"),
+            rows("host", "name", "holdings", "found_at", "remove_at"),
+        ),
+    ]
+
+
+def _services(result: Any) -> str:
+    now = time.time()
+    columns = ("service", "zone", "alive", "disabled", "seen", "instances", "vcpus", "memory MiB", "disk GiB")
+    lines = []
+    for row in result:
+        load, room = row["load"], row["capacity"]
+        seen = f"{now - row['last_beat']:.0f} s ago" if row["last_beat"] else "never"
+        line = [row["id"], row["zone"], row["alive"], row["disabled_reason"] or row["disabled"], seen]
+        if load:
+            line.append(load["instances"])
+            line += [f"{load[name]}/{room[name]}" for name in ("vcpus", "memory_mb", "disk_gb")]
+        lines.append(line + [""] * (len(columns) - len(line)))
+    return table(columns, lines)
+
+
+def _quotas() -> list[Command]:
+    project = argument("project", metavar="PROJECT")
+
+    def change(client: Client, given: argparse.Namespace) -> Any:
+        client.call("ModifyQuota", project=given.project, limits=dict(given.limits))
+        return client.call("DescribeQuota", project=given.project)
+
+    def show(result: Any) -> str:
+        return table(("resource", "limit", "used"), [[name, row["limit"], row["used"]] for name, row in result.items()])
+
+    return [
+        Command("quota list", "a project's limits and use", (project,), ask("DescribeQuota", "project"), show),
+        Command(
+            "quota set",
+            "change limits; -1 returns to the default",
+            (project, argument("limits", metavar="RESOURCE=LIMIT", nargs="+", type=_limit)),
+            change,
+            show,
+        ),
+    ]
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    return name, int(value)
+
+
+def _state() -> list[Command]:
+    return [
+        Command(
+            "check",
+            "prove that pools, indexes, counters and references agree (exit status 1 if not)",
+            (argument("--repair", action="store_true", help="set right what is found"),),
+            ask("CheckState", "repair"),
+            lambda result: rows("what", "key", "detail", "repaired")(result) if result else "all agrees",
+            lambda result: any(not finding["repaired"] for finding in result),
+        ),
+        Command("pool list", "pools and their free members", (), ask("DescribePools"), rows("pool", "free", "members")),
+        Command(
+            "event list",
+            "what state did",
+            (argument("--after", default=""), argument("--limit", type=int, default=100), argument("--project")),
+            ask("DescribeEvents", "after", "limit", "project"),
+            rows("position", "request", "kind", "id", "what", "state"),
+        ),
+    ]

@@ -1,0 +1,80 @@
+"""
+The entry point of C{cloud-manage}.
+
+Exit status: 0 done, 1 the answer is no (C{check} found something, a role is not
+had), 2 bad usage, 3 refused by the cloud, 4 no cloud there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from fabric.manage.client import Client, Credentials, Refused, Unreachable
+from fabric.manage.cloudrc import NoCloud, credentials
+from fabric.manage.commands import Command, commands
+
+NO, USAGE, REFUSED, ABSENT = 1, 2, 3, 4
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    @return: the exit status.
+    """
+    return run(sys.argv[1:] if arguments is None else arguments, os.environ, sys.stdout, sys.stderr)
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+    """
+    L{main} with its surroundings given.
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        found = credentials(given.data, given.cloudrc, environment)
+        command: Command = next(each for each in commands(found) if each.words == given.command)
+        result = command.run(Client(found), given)
+    except NoCloud as error:
+        return _fail(err, str(error), ABSENT)
+    except Unreachable as error:
+        return _fail(err, str(error), ABSENT)
+    except Refused as error:
+        return _fail(err, f"{error.code}: {error} (request {error.request_id})", REFUSED)
+    print(json.dumps(result, indent=2) if given.json else command.show(result), file=out)
+    return NO if command.failed(result) else 0
+
+
+def _fail(err: TextIO, line: str, status: int) -> int:
+    print(f"cloud-manage: {line}", file=err)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("cloud-manage", description="Manage a cloud through its admin door.")
+    parser.add_argument("--data", metavar="DIR", help="data directory of a cloud on this machine (./cloud-data)")
+    parser.add_argument("--cloudrc", metavar="FILE", help="a cloudrc file to use in place of the environment")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    nouns = parser.add_subparsers(metavar="COMMAND", required=True)
+    groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
+    for command in commands(Credentials("", "", "")):
+        noun, _, verb = command.words.partition(" ")
+        if not verb:
+            leaf = nouns.add_parser(noun, help=command.help)
+        else:
+            if noun not in groups:
+                branch = nouns.add_parser(noun, help=f"commands on a {noun}")
+                groups[noun] = branch.add_subparsers(metavar="VERB", required=True)
+            leaf = groups[noun].add_parser(verb, help=command.help)
+        for each in command.arguments:
+            leaf.add_argument(*each.names, **each.options)
+        leaf.set_defaults(command=command.words)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
