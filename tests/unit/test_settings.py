@@ -109,7 +109,6 @@ class SettingsTests(SynchronousTestCase):
         options = [
             ("queue.url", "amqp://user:hunter2@host/"),
             ("store.url", "redis://:hunter2@host:6379/0"),
-            ("queue.password", "hunter2"),
             ("ldap.password", "hunter2"),
         ]
         self.assertNotIn("hunter2", repr(load(None, {}, options)))

@@ -1,39 +1,15 @@
 """
-What an operator may set: one frozen value, made once at start and passed down.
-
-A setting stands in C{fabric.toml} as C{key} in C{[section]}, in the environment
-as C{FABRIC_SECTION_KEY}, and on a command line as C{--set section.key=value};
-each of them overrides the ones before.  What is unknown, or not of the
-setting's type, is an error at start, never a surprise at night.
+The settings themselves: sections of values, each with what it means.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 import socket
-import tomllib
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import attrs
-
-PREFIX = "FABRIC_"
-"""How the environment's variables begin."""
-
-FILE_VARIABLE = "FABRIC_SETTINGS"
-"""The variable that names the file; not a setting."""
-
-FOR_TESTS = "FABRIC_TEST_"
-"""How variables begin that only the tests read; not settings either."""
-
-
-class BadSettings(Exception):
-    """
-    Settings that can't be meant; its text is one line for an operator.
-    """
 
 
 def _hidden(text: str) -> str:
@@ -89,17 +65,16 @@ class Queue:
 
     url: str = _setting(
         "local:",
-        "local: for within one process, else amqp://user:password@host:port/vhost.",
+        "local: for within one process, else amqp://user:password@host:port/vhost, or amqps:// over verified TLS.",
         repr=_without_password,
     )
-    password: str = _setting("", "The broker's password, where it is not in the URL.", repr=_hidden)
-    endpoints: tuple[str, ...] = _setting(
-        (), "Client endpoints of all brokers of a cluster, as tcp:host:5672 or tls:host:5671; the URL's host if empty."
-    )
-    exchange: str = _setting("nova", "The topic exchange.")
+    endpoint: str = _setting("", "A Twisted client endpoint to reach the broker by, in place of the URL's host.")
+    exchange: str = _setting("fabric", "The topic exchange.")
+    type: str = _setting("quorum", "What kind of queues are made.", validator=_one_of("quorum", "classic"))
+    accounts: bool = _setting(False, "Whether each host has a broker account of its name, and speaks for itself only.")
     prefetch: int = _setting(64, "Messages that a worker has in work at once.", validator=_from(1))
-    call_seconds: float = _setting(30.0, "How long a call waits for its answer.", validator=_from(0.1))
-    heartbeat: int = _setting(30, "Seconds between heartbeats to the broker; 0 for none.", validator=_from(0))
+    heartbeat: int = _setting(20, "Seconds between heartbeats to the broker.", validator=_from(1))
+    seconds: float = _setting(10.0, "How long to wait for the broker.", validator=_from(0.1))
 
 
 @attrs.frozen
@@ -251,200 +226,3 @@ class Settings:
     def host_name(self) -> str:
         """C{host}, or what the system calls this machine."""
         return self.host or socket.gethostname()
-
-
-@attrs.frozen
-class Setting:
-    """
-    One setting as documents show it.
-
-    @ivar path: C{key} or C{section.key}.
-    @ivar type: C{str}, C{int}, C{float}, C{bool} or C{list}.
-    """
-
-    path: str
-    type: str
-    default: Any
-    what: str
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment."""
-        return PREFIX + self.path.replace(".", "_").upper()
-
-
-def known() -> dict[str, Setting]:
-    """
-    @return: every setting by its path, in the order of the file.
-    """
-    found = {}
-    for field, hint in _fields(Settings):
-        if not attrs.has(hint):
-            found[field.name] = _described(field.name, field, hint)
-    for field, hint in _fields(Settings):
-        if attrs.has(hint):
-            for inner, inner_hint in _fields(hint):
-                path = f"{field.name}.{inner.name}"
-                found[path] = _described(path, inner, inner_hint)
-    return found
-
-
-def _fields(cls: Any) -> list[tuple[Any, Any]]:
-    hints = typing.get_type_hints(cls)
-    return [(field, hints[field.name]) for field in attrs.fields(cls)]
-
-
-def _described(path: str, field: Any, hint: Any) -> Setting:
-    kind = "list" if typing.get_origin(hint) is tuple else hint.__name__
-    return Setting(path, kind, field.default, field.metadata["what"])
-
-
-def load(file: str | None, environment: Mapping[str, str], options: Iterable[tuple[str, str]] = ()) -> Settings:
-    """
-    The settings of this process.
-
-    @param file: path of a TOML file, None for none.
-    @param environment: as C{os.environ}; variables without L{PREFIX} are
-        none of ours.
-    @param options: C{(path, text)} pairs of the command line.
-    @raise BadSettings: with one line that says where and what.
-    """
-    values: dict[str, Any] = {}
-    settings = known()
-    if file:
-        values.update(_from_file(file, settings))
-    variables = {setting.variable: path for path, setting in settings.items()}
-    for name, text in environment.items():
-        if name.startswith(PREFIX) and name != FILE_VARIABLE and not name.startswith(FOR_TESTS):
-            path = variables.get(name) or _unknown(name, variables, "the environment")
-            values[path] = _parsed(settings[path], text, f"the environment's {name}")
-    for path, text in options:
-        if path not in settings:
-            _unknown(path, settings, "the command line")
-        values[path] = _parsed(settings[path], text, f"the command line's {path}")
-    return _built(values)
-
-
-def _from_file(file: str, settings: Mapping[str, Setting]) -> dict[str, Any]:
-    try:
-        with open(file, "rb") as opened:
-            data = tomllib.load(opened)
-    except OSError as failure:
-        raise BadSettings(f"can't read {file}: {failure.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
-        raise BadSettings(f"{file} is not TOML: {failure}") from None
-    values = {}
-    for path, value in _flattened(data, settings):
-        if path not in settings:
-            _unknown(path, settings, file)
-        values[path] = _checked(settings[path], value, f"{path} in {file}")
-    return values
-
-
-def _flattened(data: dict[str, Any], settings: Mapping[str, Setting]) -> Iterable[tuple[str, Any]]:
-    sections = {path.split(".")[0] for path in settings if "." in path}
-    for key, value in data.items():
-        if isinstance(value, dict) and (key in sections or not value):
-            yield from ((f"{key}.{inner}", item) for inner, item in value.items())
-        elif isinstance(value, dict):
-            _unknown(key, sections, "the file's sections")
-        else:
-            yield key, value
-
-
-def _unknown(name: str, names: Iterable[str], where: str) -> typing.NoReturn:
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
-    raise BadSettings(f"unknown setting {name} in {where}; the nearest known one is {near[0]}")
-
-
-def _checked(setting: Setting, value: Any, where: str) -> Any:
-    """A value of TOML, whose types are its own."""
-    if setting.type == "float" and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if setting.type == "list" and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    if type(value).__name__ == setting.type and setting.type != "list":
-        return value
-    raise BadSettings(f"{where} must be {_PHRASES[setting.type]}, not {value!r}")
-
-
-_PHRASES = {
-    "str": "a text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "list": "a list of texts",
-}
-
-_WORDS = types.MappingProxyType(
-    {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-)
-
-
-def _parsed(setting: Setting, text: str, where: str) -> Any:
-    """A value of the environment or command line, which are texts."""
-    try:
-        match setting.type:
-            case "int":
-                return int(text)
-            case "float":
-                return float(text)
-            case "bool":
-                return _WORDS[text.strip().lower()]
-            case "list":
-                return tuple(part.strip() for part in text.split(",") if part.strip())
-            case _:
-                return text
-    except (ValueError, KeyError):
-        raise BadSettings(f"{where} must be {_PHRASES[setting.type]}, not {text!r}") from None
-
-
-def _built(values: Mapping[str, Any]) -> Settings:
-    top: dict[str, Any] = {}
-    sections: dict[str, dict[str, Any]] = {}
-    for path, value in values.items():
-        section, dot, key = path.rpartition(".")
-        (sections.setdefault(section, {}) if dot else top)[key] = value
-    for field, hint in _fields(Settings):
-        if field.name in sections:
-            top[field.name] = _made(hint, sections[field.name], field.name + ".")
-    settings: Settings = _made(Settings, top, "")
-    return settings
-
-
-def _made(cls: Any, values: dict[str, Any], prefix: str) -> Any:
-    for field, _ in _fields(cls):
-        if field.validator is not None and field.name in values:
-            try:
-                field.validator(None, field, values[field.name])
-            except ValueError as failure:
-                raise BadSettings(f"{prefix}{field.name} {failure}") from None
-    return cls(**values)
-
-
-def example() -> str:
-    """
-    @return: a commented C{fabric.toml} with every setting at its default;
-        C{etc/fabric.toml} is this.
-    """
-    lines = [
-        "# Settings of the cloud, all at their defaults.  Each may also be given as",
-        "# FABRIC_SECTION_KEY in the environment or --set section.key=value to twistd.",
-    ]
-    whats = {field.name: field.metadata["what"] for field, _ in _fields(Settings)}
-    section = ""
-    for path, setting in known().items():
-        head, dot, _ = path.rpartition(".")
-        if dot and head != section:
-            section = head
-            lines += ["", f"# {whats[head]}", f"[{head}]"]
-        lines += ["", f"# {setting.what}", f"#{path.rpartition('.')[2]} = {_toml(setting.default)}"]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
