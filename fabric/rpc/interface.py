@@ -85,8 +85,10 @@ class IQueue(Interface):
         @return: a provider of C{interface}.  Each method sends a cast and
             returns a Deferred that fires with None when the broker has
             confirmed it; L{fabric.errors.Unavailable} when it could not.
-            Casts have no deadline unless the context's C{seconds} says so: they
-            wait in the queue for a worker.
+            Casts have no deadline, whatever the context's C{seconds}: they wait
+            in the queue for a worker, also where none has ever listened.  One
+            that fails for no declared reason, or for a passing one, is tried
+            again some times and then becomes a dead letter.
         """
 
     def listen(address: Address, interface: InterfaceClass, worker: Any, prefetch: int) -> Deferred[IListener]:

@@ -1,0 +1,264 @@
+"""
+A RabbitMQ of one's own, for tests: private ports, directory and Erlang cookie.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IReactorProcess
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.python.failure import Failure
+
+_BINARIES = Path("/usr/lib/rabbitmq/bin")
+"""Where Debian has RabbitMQ's own scripts; those in PATH insist on another account."""
+
+_BOOT_SECONDS = 90.0
+
+ACCOUNT, PASSWORD = "fabric", "fabric-secret"
+"""An account that may do everything."""
+
+
+def password_hash(password: str) -> str:
+    """
+    A password as RabbitMQ's definitions have it.
+
+    @see: U{https://www.rabbitmq.com/docs/passwords}
+    """
+    salt = os.urandom(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+class _Child(ProcessProtocol):
+    """
+    A process of the broker.
+
+    @ivar ready: fires when its output has C{word}; fails when it ends before.
+    @ivar ended: fires when it has ended.
+    """
+
+    def __init__(self, word: bytes) -> None:
+        self.ready: Deferred[None] = Deferred()
+        self.ended: Deferred[None] = Deferred()
+        self.alive = True
+        self._word = word
+        self._output = b""
+
+    def outReceived(self, data: bytes) -> None:
+        """Look for the word."""
+        self._output = (self._output + data)[-10_000:]
+        if self._word and self._word in self._output and not self.ready.called:
+            self.ready.callback(None)
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure) -> None:
+        """It is over."""
+        self.alive = False
+        if not self.ready.called:
+            self.ready.errback(RuntimeError(self._output.decode(errors="replace") or reason.getErrorMessage()))
+        self.ended.callback(None)
+
+
+class RabbitMQServer:
+    """
+    One node, without plugins, on 127.0.0.1.
+
+    @ivar endpoint: the client endpoint string of the broker.
+    @ivar directory: with its data, log and settings; removed by C{stop}.
+    """
+
+    def __init__(self, reactor: IReactorProcess) -> None:
+        self._reactor: Any = reactor
+        self.directory = Path()
+        self.endpoint = ""
+        self._port = 0
+        self._environment: dict[str, str] = {}
+        self._epmd: _Child | None = None
+        self._broker: _Child | None = None
+
+    @inlineCallbacks
+    def start(self) -> Generator[Deferred[Any], Any, None]:
+        """
+        Start it anew; takes 5 to 10 seconds.
+
+        @raise RuntimeError: with its output, when it does not come up.
+        """
+        self.directory = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
+        self._port, distribution, epmd_port = _free_ports(3)
+        self.endpoint = f"tcp:127.0.0.1:{self._port}"
+        self._environment = self._make_environment(distribution, epmd_port)
+        self._write_settings()
+        self._epmd = self._spawn(shutil.which("epmd") or "epmd", [], b"")
+        self._epmd.ready.addErrback(lambda _: None)
+        yield self._boot()
+
+    @inlineCallbacks
+    def stop(self) -> Generator[Deferred[Any], Any, None]:
+        """End it, and remove all that it wrote."""
+        yield self.kill()
+        yield _end(self._epmd)
+        self._epmd = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @inlineCallbacks
+    def kill(self) -> Generator[Deferred[Any], Any, None]:
+        """End the broker at once, as a lost host would; its data stay."""
+        if self._broker is not None and self._broker.alive:
+            self._signal(signal.SIGKILL)
+            yield self._broker.ended
+        self._broker = None
+
+    @inlineCallbacks
+    def restart(self) -> Generator[Deferred[Any], Any, None]:
+        """Start it again with its data, after ending it if it runs."""
+        yield self.kill()
+        yield self._boot()
+
+    def pause(self) -> None:
+        """Let it hang: connections stay, and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after C{pause}."""
+        self._signal(signal.SIGCONT)
+
+    @inlineCallbacks
+    def add_user(
+        self, name: str, password: str, configure: str = ".*", write: str = ".*", read: str = ".*"
+    ) -> Generator[Deferred[Any], Any, None]:
+        """Make an account; the rest are regular expressions of names that it may use so."""
+        yield self.control("add_user", name, password)
+        yield self.control("set_permissions", name, configure, write, read)
+
+    def set_topic_permission(self, name: str, exchange: str, write: str, read: str) -> Deferred[None]:
+        """Allow an account only some routing keys."""
+        return self.control("set_topic_permissions", name, exchange, write, read)
+
+    def set_policy(self, name: str, pattern: str, definition: dict[str, Any]) -> Deferred[None]:
+        """Set a policy for queues whose names match."""
+        return self.control("set_policy", name, pattern, json.dumps(definition), "--apply-to", "queues")
+
+    @inlineCallbacks
+    def control(self, *arguments: str) -> Generator[Deferred[Any], Any, str]:
+        """
+        Run C{rabbitmqctl}; a second or two.
+
+        @raise RuntimeError: it failed; with what it said.
+        """
+        out, err, code = yield getProcessOutputAndValue(
+            str(_BINARIES / "rabbitmqctl"), ("--quiet", *arguments), env=self._environment, reactor=self._reactor
+        )
+        if code:
+            raise RuntimeError((out + err).decode(errors="replace"))
+        text: str = out.decode()
+        return text
+
+    @inlineCallbacks
+    def _boot(self) -> Generator[Deferred[Any], Any, None]:
+        pid_file = self.directory / "pid"
+        pid_file.unlink(missing_ok=True)
+        self._broker = self._spawn(str(_BINARIES / "rabbitmq-server"), [], b"completed with")
+        yield self._broker.ready.addTimeout(_BOOT_SECONDS, self._reactor)
+
+    def _spawn(self, command: str, arguments: list[str], word: bytes) -> _Child:
+        child = _Child(word)
+        self._reactor.spawnProcess(
+            child, command, [command, *arguments], env=self._environment, path=str(self.directory)
+        )
+        return child
+
+    def _signal(self, number: int) -> None:
+        """Signal the Erlang machine itself: its script would only pass on some."""
+        try:
+            os.kill(int((self.directory / "pid").read_text()), number)
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            if self._broker is not None and self._broker.transport is not None:
+                self._broker.transport.signalProcess(number)
+
+    def _make_environment(self, distribution: int, epmd_port: int) -> dict[str, str]:
+        here = self.directory
+        return {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"),
+            "HOME": str(here),
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_PORT": str(epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"fabric{self._port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self._port),
+            "RABBITMQ_DIST_PORT": str(distribution),
+            "RABBITMQ_BASE": str(here),
+            "RABBITMQ_MNESIA_BASE": str(here / "data"),
+            "RABBITMQ_LOG_BASE": str(here / "log"),
+            "RABBITMQ_PID_FILE": str(here / "pid"),
+            "RABBITMQ_CONF_ENV_FILE": str(here / "none"),
+            "RABBITMQ_CONFIG_FILE": str(here / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(here / "none.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(here / "plugins"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+        }
+
+    def _write_settings(self) -> None:
+        (self.directory / "data").mkdir()
+        (self.directory / "log").mkdir()
+        (self.directory / "plugins").write_text("[].")
+        (self.directory / "definitions.json").write_text(json.dumps(_definitions()))
+        settings = [
+            f"load_definitions = {self.directory / 'definitions.json'}",
+            "vm_memory_high_watermark.absolute = 1GB",
+            "disk_free_limit.absolute = 1MB",
+        ]
+        (self.directory / "rabbitmq.conf").write_text("\n".join(settings) + "\n")
+
+
+def _definitions() -> dict[str, Any]:
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    return {
+        "vhosts": [{"name": "/"}],
+        "users": [
+            {
+                "name": ACCOUNT,
+                "password_hash": password_hash(PASSWORD),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": "administrator",
+            }
+        ],
+        "permissions": [{"user": ACCOUNT, "vhost": "/", **everything}],
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _end(child: _Child | None) -> Deferred[None]:
+    """End a process; fires when it has ended."""
+    if child is None or not child.alive or child.transport is None:
+        return succeed(None)
+    try:
+        child.transport.signalProcess("KILL")
+    except ProcessExitedAlready:
+        return succeed(None)
+    return child.ended
