@@ -70,13 +70,32 @@ class Outcome:
 
 @attrs.define(eq=False)
 class _Connection:
-    socket: socket.socket
+    """
+    One connection; a server that hangs up after each answer (as moto's does)
+    is connected to again, at its own expense.
+    """
+
+    host: str
+    port: int
+    socket: socket.socket = attrs.field(init=False)
     sent_at: float = 0.0
     chunks: list[bytes] = attrs.field(factory=list)
     have: int = 0
     wanted: int = -1
     chunked: bool = False
     head: bytes = b""
+
+    def __attrs_post_init__(self) -> None:
+        self.connect()
+
+    def connect(self) -> None:
+        self.socket = socket.create_connection((self.host, self.port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the server closes after the answer that was read."""
+        return b"\nconnection: close" in self.head
 
     def send(self, request: bytes) -> None:
         self.chunks, self.have, self.wanted, self.chunked, self.head = [], 0, -1, False, b""
@@ -124,10 +143,34 @@ class _Connection:
         return b"".join(parts)
 
 
-def _connect(plan: Plan) -> _Connection:
-    made = socket.create_connection((plan.host, plan.port))
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return _Connection(made)
+class Wire:
+    """
+    One connection for one request after the other.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._connection = _Connection(host, port)
+
+    def ask(self, request: bytes) -> bytes:
+        """
+        The answer's body.
+
+        @raise ValueError: the answer was not 200.
+        """
+        connection = self._connection
+        if connection.spent:
+            connection.socket.close()
+            connection.connect()
+        connection.send(request)
+        while not connection.read():
+            pass
+        if not connection.head.startswith(b"http/1.1 200"):
+            raise ValueError((connection.head + b"\n" + connection.body()).decode(errors="replace"))
+        return connection.body()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.socket.close()
 
 
 def run(plan: Plan) -> Outcome:
@@ -137,7 +180,7 @@ def run(plan: Plan) -> Outcome:
     @raise ConnectionError: the server hung up.
     """
     selector = selectors.DefaultSelector()
-    connections = [_connect(plan) for _ in range(plan.in_flight)]
+    connections = [_Connection(plan.host, plan.port) for _ in range(plan.in_flight)]
     for connection in connections:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
     try:
@@ -168,12 +211,22 @@ def _drive(plan: Plan, connections: list[_Connection], selector: selectors.BaseS
                 continue
             _note(outcome, connection)
             if more():
+                if connection.spent:
+                    _renew(connection, selector)
                 connection.send(plan.requests[sent % len(plan.requests)])
                 sent += 1
             else:
+                selector.unregister(connection.socket)
                 open_ones -= 1
     outcome.seconds = time.perf_counter() - begun
     return outcome
+
+
+def _renew(connection: _Connection, selector: selectors.BaseSelector) -> None:
+    selector.unregister(connection.socket)
+    connection.socket.close()
+    connection.connect()
+    selector.register(connection.socket, selectors.EVENT_READ, connection)
 
 
 def _note(outcome: Outcome, connection: _Connection) -> None:
