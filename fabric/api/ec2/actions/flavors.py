@@ -1,0 +1,190 @@
+"""
+DescribeInstanceTypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from twisted.internet.defer import Deferred, succeed
+
+from fabric.api.ec2.call import Answer, Call
+from fabric.api.ec2.errors import EC2Error
+from fabric.api.ec2.filters import FilterTable, Rule, constant, of_record
+from fabric.api.ec2.pagination import Bounds, token, window
+from fabric.api.ec2.registry import Action, Registry
+from fabric.api.ec2.views import Shown
+from fabric.model.flavor import Flavor
+
+BOUNDS = Bounds(5, 100, clamps=False)
+
+MOST_NAMED = 100
+"""Types that one request may name."""
+
+_ALIKE = {
+    "auto-recovery-supported": ("false",),
+    "bare-metal": ("false",),
+    "burstable-performance-supported": ("false",),
+    "current-generation": ("true",),
+    "dedicated-hosts-supported": ("false",),
+    "ebs-info.ebs-optimized-support": ("unsupported",),
+    "ebs-info.encryption-support": ("unsupported",),
+    "ebs-info.nvme-support": ("unsupported",),
+    "free-tier-eligible": ("false",),
+    "hibernation-supported": ("false",),
+    "hypervisor": ("xen",),
+    "instance-storage-info.disk.type": ("hdd",),
+    "instance-storage-info.encryption-support": ("unsupported",),
+    "instance-storage-info.nvme-support": ("unsupported",),
+    "instance-storage-supported": ("true",),
+    "network-info.efa-supported": ("false",),
+    "network-info.ena-support": ("unsupported",),
+    "network-info.encryption-in-transit-supported": ("false",),
+    "network-info.ipv4-addresses-per-interface": ("1",),
+    "network-info.ipv6-addresses-per-interface": ("0",),
+    "network-info.ipv6-supported": ("false",),
+    "network-info.maximum-network-cards": ("1",),
+    "network-info.maximum-network-interfaces": ("1",),
+    "nitro-enclaves-support": ("unsupported",),
+    "nitro-tpm-support": ("unsupported",),
+    "processor-info.supported-architecture": ("x86_64",),
+    "reboot-migration-support": ("unsupported",),
+    "supported-root-device-type": ("instance-store",),
+    "supported-usage-class": ("on-demand",),
+    "supported-virtualization-type": ("hvm",),
+    "vcpu-info.default-threads-per-core": ("1",),
+    "vcpu-info.valid-threads-per-core": ("1",),
+}
+
+_ABSENT = """
+    ebs-info.attachment-limit-type ebs-info.ebs-optimized-info.baseline-bandwidth-in-mbps
+    ebs-info.ebs-optimized-info.baseline-iops ebs-info.ebs-optimized-info.baseline-throughput-in-mbps
+    ebs-info.ebs-optimized-info.maximum-bandwidth-in-mbps ebs-info.ebs-optimized-info.maximum-iops
+    ebs-info.ebs-optimized-info.maximum-throughput-in-mbps ebs-info.maximum-ebs-attachments
+    network-info.bandwidth-weightings network-info.efa-info.maximum-efa-interfaces
+    network-info.flexible-ena-queues-support network-info.network-performance nitro-tpm-info.supported-versions
+    processor-info.supported-features processor-info.sustained-clock-speed-in-ghz supported-boot-mode
+"""
+
+_READ: dict[str, Callable[[Flavor], Iterable[str]]] = {
+    "instance-type": lambda flavor: (flavor.name,),
+    "memory-info.size-in-mib": lambda flavor: (str(flavor.memory_mb),),
+    "vcpu-info.default-vcpus": lambda flavor: (str(flavor.vcpus),),
+    "vcpu-info.default-cores": lambda flavor: (str(flavor.vcpus),),
+    "vcpu-info.valid-cores": lambda flavor: (str(flavor.vcpus),),
+    "instance-storage-info.total-size-in-gb": lambda flavor: (str(sum(_disks(flavor))),),
+    "instance-storage-info.disk.size-in-gb": lambda flavor: map(str, _disks(flavor)),
+    "instance-storage-info.disk.count": lambda flavor: (str(_disks(flavor).count(size)) for size in _disks(flavor)),
+}
+
+
+def _filters() -> FilterTable:
+    rules: dict[str, Rule] = {name: constant() for name in _ABSENT.split()}
+    rules |= {name: constant(*values) for name, values in _ALIKE.items()}
+    rules |= {name: of_record(read) for name, read in _READ.items()}
+    return FilterTable(rules, tagged=False)
+
+
+class FlavorActions:
+    """
+    Lists the types that instances may have.
+
+    @param flavors: by name.
+    """
+
+    def __init__(self, flavors: Mapping[str, Flavor]) -> None:
+        self._flavors = flavors
+        self._filters = _filters()
+
+    def register(self, registry: Registry) -> None:
+        """Add the action, with what it honours."""
+        listed = ("InstanceTypes", "Filters", "MaxResults", "NextToken")
+        registry.add(Action("DescribeInstanceTypes", self.describe, listed))
+
+    def describe(self, call: Call) -> Deferred[Answer]:
+        """
+        All types, those named, or those that filters choose; by name.
+        """
+        narrowing = self._filters.narrow(call.caller, call.parameters.get("Filters"))
+        wanted = window(call.action, call.parameters, BOUNDS)
+        names = self._names(call.parameters.get("InstanceTypes") or ())
+        found = [self._flavors[name] for name in names if name > wanted.cursor]
+        found = [flavor for flavor in found if narrowing.passes(flavor)]
+        answer: dict[str, object] = {"InstanceTypes": [shown(flavor) for flavor in found[: wanted.limit]]}
+        if wanted.limit is not None and len(found) > wanted.limit:
+            answer["NextToken"] = token(call.action, found[wanted.limit - 1].name)
+        return succeed(answer)
+
+    def _names(self, asked: Iterable[str]) -> list[str]:
+        names = sorted(set(asked))
+        if len(names) > MOST_NAMED:
+            raise EC2Error("InvalidParameterValue", f"At most {MOST_NAMED} instance types can be named")
+        unknown = [name for name in names if name not in self._flavors]
+        if unknown:
+            raise EC2Error(
+                "InvalidInstanceType", f"The following supplied instance types do not exist: [{', '.join(unknown)}]"
+            )
+        return names or sorted(self._flavors)
+
+
+def shown(flavor: Flavor) -> Shown:
+    """
+    A type by the names of botocore's C{InstanceTypeInfo}.
+    """
+    disks = _disks(flavor)
+    return {
+        "InstanceType": flavor.name,
+        "CurrentGeneration": True,
+        "FreeTierEligible": False,
+        "SupportedUsageClasses": ["on-demand"],
+        "SupportedRootDeviceTypes": ["instance-store"],
+        "SupportedVirtualizationTypes": ["hvm"],
+        "BareMetal": False,
+        "Hypervisor": "xen",
+        "ProcessorInfo": {"SupportedArchitectures": ["x86_64"]},
+        "VCpuInfo": {
+            "DefaultVCpus": flavor.vcpus,
+            "DefaultCores": flavor.vcpus,
+            "DefaultThreadsPerCore": 1,
+            "ValidCores": [flavor.vcpus],
+            "ValidThreadsPerCore": [1],
+        },
+        "MemoryInfo": {"SizeInMiB": flavor.memory_mb},
+        "InstanceStorageSupported": True,
+        "InstanceStorageInfo": {
+            "TotalSizeInGB": sum(disks),
+            "Disks": [{"SizeInGB": size, "Count": disks.count(size), "Type": "hdd"} for size in dict.fromkeys(disks)],
+            "NvmeSupport": "unsupported",
+            "EncryptionSupport": "unsupported",
+        },
+        "EbsInfo": {
+            "EbsOptimizedSupport": "unsupported",
+            "EncryptionSupport": "unsupported",
+            "NvmeSupport": "unsupported",
+        },
+        "NetworkInfo": _NETWORK,
+        "HibernationSupported": False,
+        "BurstablePerformanceSupported": False,
+        "DedicatedHostsSupported": False,
+        "AutoRecoverySupported": False,
+        "NitroEnclavesSupport": "unsupported",
+        "NitroTpmSupport": "unsupported",
+    }
+
+
+_NETWORK: Shown = {
+    "MaximumNetworkInterfaces": 1,
+    "MaximumNetworkCards": 1,
+    "DefaultNetworkCardIndex": 0,
+    "NetworkCards": [{"NetworkCardIndex": 0, "MaximumNetworkInterfaces": 1}],
+    "Ipv4AddressesPerInterface": 1,
+    "Ipv6AddressesPerInterface": 0,
+    "Ipv6Supported": False,
+    "EnaSupport": "unsupported",
+    "EfaSupported": False,
+    "EncryptionInTransitSupported": False,
+}
+
+
+def _disks(flavor: Flavor) -> list[int]:
+    return [size for size in (flavor.disk_gb, flavor.ephemeral_gb) if size]

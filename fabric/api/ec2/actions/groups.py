@@ -1,0 +1,128 @@
+"""
+Security groups: names and ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from fabric.api.ec2.actions.listing import Describe, all_records
+from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, missing
+from fabric.api.ec2.actions.tagging import tags_at_creation
+from fabric.api.ec2.call import Answer, Call
+from fabric.api.ec2.errors import EC2Error
+from fabric.api.ec2.filters import FilterTable, Rule, constant, facet, literal, own_project
+from fabric.api.ec2.pagination import Bounds
+from fabric.api.ec2.registry import Action, Registry
+from fabric.api.ec2.views import EC2Views, tags
+from fabric.cloud.access import Caller
+from fabric.cloud.groups import Groups
+from fabric.cloud.listings import Listings
+from fabric.errors import NotFound
+from fabric.model.group import SecurityGroup
+
+LONGEST = 255
+
+_OF_RULES = ("cidr", "from-port", "group-id", "group-name", "ipv6-cidr", "prefix-list-id", "protocol", "to-port")
+
+
+def _filters() -> FilterTable:
+    rules: dict[str, Rule] = {
+        "description": facet("description"),
+        "group-id": facet("id"),
+        "group-name": facet("name"),
+        "owner-id": own_project,
+        "vpc-id": constant(),
+    }
+    for name in (*_OF_RULES, "user-id"):
+        rules[f"ip-permission.{name}"] = constant()
+        rules[f"egress.ip-permission.{name}"] = constant()
+    return FilterTable(rules)
+
+
+class GroupActions:
+    """
+    Makes, lists and removes groups.
+    """
+
+    def __init__(self, groups: Groups, listings: Listings, views: EC2Views) -> None:
+        self._groups = groups
+        self._listings = listings
+        self._list = Describe(
+            listings, SecurityGroup, "securityGroupInfo", _filters(), views.render_one, bounds=Bounds(5, 1000)
+        )
+        self._have_default: set[str] = set()
+
+    def register(self, registry: Registry) -> None:
+        """Add the actions, with what each honours."""
+        registry.add(Action("CreateSecurityGroup", self.create, ("GroupName", "Description", "TagSpecifications")))
+        listed = ("GroupIds", "GroupNames", "Filters", "MaxResults", "NextToken")
+        registry.add(Action("DescribeSecurityGroups", self.describe, listed))
+        registry.add(Action("DeleteSecurityGroup", self.delete, ("GroupId", "GroupName")))
+
+    def create(self, call: Call) -> Deferred[Answer]:
+        """
+        Make a group.
+        """
+        name = _text("GroupName", call.parameters["GroupName"])
+        description = _text("GroupDescription", call.parameters["Description"])
+        if name.startswith("sg-"):
+            raise invalid(f"Value ({name}) for parameter GroupName is invalid. It must not start with 'sg-'.")
+        given = tags_at_creation(call.parameters, "security-group")
+        made = self._groups.create(call.caller, name, description, given)
+        return made.addCallback(lambda group: {"GroupId": group.id, "Tags": tags(group.tags) if group.tags else None})
+
+    @inlineCallbacks
+    def describe(self, call: Call) -> Generator[Deferred[Any], Any, Answer]:
+        """
+        All groups, or those named.  Each project has a default group, which
+        is made when somebody first looks.
+        """
+        caller = call.caller
+        narrowing = self._list.narrow(call)
+        ids = check_ids("group", call.parameters.get("GroupIds") or ())
+        names = tuple(dict.fromkeys(call.parameters.get("GroupNames") or ()))
+        if caller.project not in self._have_default:
+            yield self._groups.ensure_default(caller)
+            self._have_default.add(caller.project)
+        if names:
+            yield self._check_names(caller, names)
+            narrowing.add(("name", tuple(map(literal, names))))
+        return (yield self._list.listing(call, narrowing, ids))  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def _check_names(self, caller: Caller, names: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        wanted = (("name", tuple(map(literal, names))),)
+        found = yield all_records(lambda cursor: self._listings.records(caller, SecurityGroup, wanted, cursor=cursor))
+        there = {stored.record.name for stored in found}
+        absent = [name for name in names if name not in there]
+        if absent:
+            raise NotFound("group", ", ".join(absent))
+
+    def delete(self, call: Call) -> Deferred[Answer]:
+        """
+        Remove a group, by id or name.
+        """
+        id, name = call.parameters.get("GroupId") or "", call.parameters.get("GroupName") or ""
+        if not id and not name:
+            raise missing("GroupId")
+        if id and name:
+            raise combination("The parameter GroupName cannot be used with the parameter GroupId")
+        if id:
+            check_ids("group", [id])
+        gone = self._groups.delete(call.caller, id=id, name=name)
+        return gone.addCallback(lambda group: {"Return": True, "GroupId": group.id})
+
+
+def _text(name: str, text: str) -> str:
+    if not text:
+        raise missing(name)
+    if len(text) > LONGEST or not text.isascii() or not text.isprintable():
+        raise EC2Error(
+            "InvalidParameterValue",
+            f"Value ({text[:300]}) for parameter {name} is invalid. It has up to {LONGEST} printable ASCII characters.",
+        )
+    return text

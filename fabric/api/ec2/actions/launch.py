@@ -1,0 +1,221 @@
+"""
+RunInstances.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, invalid_value, missing, unsupported
+from fabric.api.ec2.actions.tagging import tags_at_creation
+from fabric.api.ec2.call import Answer, Call
+from fabric.api.ec2.errors import EC2Error
+from fabric.api.ec2.registry import Action, Registry
+from fabric.api.ec2.views import EC2Views, reservation
+from fabric.cloud.hosts import Hosts
+from fabric.cloud.instances import Instances
+from fabric.cloud.launch import LaunchSpec
+from fabric.model import flavor as flavors
+
+MOST_USER_DATA = 16384
+"""Bytes of user data, decoded."""
+
+LONGEST_TOKEN = 64
+
+MOST_AT_ONCE = 10_000
+"""Instances of one launch, whatever the quota."""
+
+SHUTDOWN_BEHAVIORS = ("stop", "terminate")
+
+HARMLESS: dict[str, tuple[object, ...]] = {
+    "Placement.Tenancy": ("default",),
+    "Placement.GroupName": ("",),
+    "Placement.Affinity": ("", "default"),
+    "InstanceMarketOptions.MarketType": ("on-demand",),
+    "CapacityReservationSpecification.CapacityReservationPreference": ("open", "none"),
+    "HibernationOptions.Configured": (False,),
+    "EnclaveOptions.Enabled": (False,),
+    "PrivateDnsNameOptions.HostnameType": ("ip-name",),
+    "PrivateDnsNameOptions.EnableResourceNameDnsARecord": (False,),
+    "PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord": (False,),
+    "MaintenanceOptions.AutoRecovery": ("disabled",),
+    "NetworkPerformanceOptions.BandwidthWeighting": ("default",),
+    "EnablePrimaryIpv6": (False,),
+    "Ipv6AddressCount": (0,),
+    "AdditionalInfo": ("",),
+    "SubnetId": ("",),
+    "PrivateIpAddress": ("",),
+}
+"""What is taken only with the values that say what happens anyway."""
+
+_HARMLESS = {
+    name: [(path.partition(".")[2], values) for path, values in HARMLESS.items() if path.partition(".")[0] == name]
+    for name in {path.partition(".")[0] for path in HARMLESS}
+}
+
+HONOURED = (
+    *("ImageId", "InstanceType", "MinCount", "MaxCount", "KeyName", "SecurityGroupIds", "SecurityGroups", "UserData"),
+    *("TagSpecifications", "Placement.AvailabilityZone", "KernelId", "RamdiskId", "ClientToken", "Monitoring.Enabled"),
+    *("DisableApiTermination", "DisableApiStop", "InstanceInitiatedShutdownBehavior", "EbsOptimized"),
+)
+
+
+class LaunchActions:
+    """
+    The action that makes instances.
+    """
+
+    def __init__(self, instances: Instances, hosts: Hosts, views: EC2Views) -> None:
+        self._instances = instances
+        self._hosts = hosts
+        self._views = views
+
+    def register(self, registry: Registry) -> None:
+        """Add the action, with what it honours."""
+        registry.add(Action("RunInstances", self.run_instances, [*HONOURED, *HARMLESS]))
+
+    @inlineCallbacks
+    def run_instances(self, call: Call) -> Generator[Deferred[Any], Any, Answer]:
+        """
+        Launch C{MinCount} to C{MaxCount} instances.
+        """
+        spec = launch_spec(call.parameters)
+        if spec.zone:
+            yield self._check_zone(spec.zone)
+        instances = yield self._instances.run(call.caller, spec)
+        return {**reservation(instances[0]), "Instances": [self._views.instance(each) for each in instances]}
+
+    def _check_zone(self, zone: str) -> Deferred[None]:
+        def check(zones: list[Any]) -> None:
+            if zone not in [each.name for each in zones]:
+                raise invalid(f"Invalid availability zone: [{zone}]")
+
+        return self._hosts.zones().addCallback(check)
+
+
+def launch_spec(parameters: Mapping[str, Any]) -> LaunchSpec:
+    """
+    @return: what the request asks for.
+    @raise EC2Error: it asks for what can't be, or is not done here.
+    """
+    refuse_others(parameters)
+    least, most = _counts(parameters)
+    monitoring: Mapping[str, bool] = parameters.get("Monitoring") or {}
+    token = _client_token(parameters)
+    return LaunchSpec(
+        image=_image(parameters),
+        flavor=flavor_name(parameters.get("InstanceType") or flavors.DEFAULT),
+        min_count=least,
+        max_count=most,
+        key_name=parameters.get("KeyName") or "",
+        groups=check_ids("group", parameters.get("SecurityGroupIds") or ()),
+        group_names=tuple(dict.fromkeys(parameters.get("SecurityGroups") or ())),
+        zone=(parameters.get("Placement") or {}).get("AvailabilityZone") or "",
+        user_data=user_data(parameters.get("UserData") or ""),
+        client_token=token,
+        tags=tags_at_creation(parameters, "instance"),
+        shutdown_behavior=shutdown_behavior(parameters.get("InstanceInitiatedShutdownBehavior") or "stop"),
+        api_termination_disabled=bool(parameters.get("DisableApiTermination")),
+        api_stop_disabled=bool(parameters.get("DisableApiStop")),
+        monitoring=bool(monitoring.get("Enabled")),
+        kernel=_part("kernel", parameters.get("KernelId")),
+        ramdisk=_part("ramdisk", parameters.get("RamdiskId")),
+        ebs_optimized=bool(parameters.get("EbsOptimized")),
+        digest_of=digest_text(parameters) if token else "",
+    )
+
+
+def digest_text(parameters: Mapping[str, Any]) -> str:
+    """
+    The request as text in one certain form, without the token itself.
+    """
+    kept = {name: value for name, value in parameters.items() if name not in ("ClientToken", "DryRun")}
+    return json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def refuse_others(parameters: Mapping[str, Any]) -> None:
+    """
+    @raise EC2Error: a parameter asks for something else than L{HARMLESS} has.
+    """
+    for name, value in parameters.items():
+        for member, harmless in _HARMLESS.get(name, ()):
+            if not member:
+                _refuse_unless(name, value, harmless)
+            elif member in value:
+                _refuse_unless(f"{name}.{member}", value[member], harmless)
+
+
+def _refuse_unless(path: str, value: object, harmless: tuple[object, ...]) -> None:
+    if value in harmless:
+        return
+    if path == "SubnetId":
+        raise EC2Error("InvalidSubnetID.NotFound", f"The subnet ID '{value}' does not exist")
+    raise unsupported(f"{path} can't be '{value}': this cloud does not do that")
+
+
+def user_data(text: str) -> str:
+    """
+    @param text: base64, with or without line breaks.
+    @return: the same without them.
+    @raise EC2Error: C{InvalidUserData.Malformed} or too long.
+    """
+    text = "".join(text.split())
+    try:
+        decoded = b64decode(text, validate=True)
+    except ValueError:
+        raise EC2Error("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data") from None
+    if len(decoded) > MOST_USER_DATA:
+        raise invalid(f"User data is limited to {MOST_USER_DATA} bytes")
+    return text
+
+
+def flavor_name(text: str) -> str:
+    """
+    @raise EC2Error: this cloud has no such type.
+    """
+    if text not in flavors.BUILT_IN:
+        raise invalid(f"Invalid value '{text}' for InstanceType.")
+    return text
+
+
+def shutdown_behavior(text: str) -> str:
+    """
+    @raise EC2Error: neither C{stop} nor C{terminate}.
+    """
+    if text not in SHUTDOWN_BEHAVIORS:
+        raise invalid_value("InstanceInitiatedShutdownBehavior", text, "Expecting stop or terminate.")
+    return text
+
+
+def _counts(parameters: Mapping[str, Any]) -> tuple[int, int]:
+    least, most = parameters["MinCount"], parameters["MaxCount"]
+    if least < 1:
+        raise invalid_value("minCount", least, "Expecting a value greater than or equal to 1.")
+    if not 1 <= most <= MOST_AT_ONCE:
+        raise invalid_value("maxCount", most, f"Expecting a value between 1 and {MOST_AT_ONCE}.")
+    if least > most:
+        raise combination(f"MinCount ({least}) can't be larger than MaxCount ({most})")
+    return least, most
+
+
+def _image(parameters: Mapping[str, Any]) -> str:
+    image = parameters.get("ImageId")
+    if not image:
+        raise missing("ImageId")
+    return check_ids("image", [image])[0]
+
+
+def _part(kind: str, id: str | None) -> str:
+    return check_ids(kind, [id])[0] if id else ""
+
+
+def _client_token(parameters: Mapping[str, Any]) -> str:
+    token = parameters.get("ClientToken") or ""
+    if len(token) > LONGEST_TOKEN:
+        raise invalid_value("clientToken", token, f"It has at most {LONGEST_TOKEN} characters.")
+    return token
