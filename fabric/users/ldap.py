@@ -123,9 +123,10 @@ class LDAPDirectory:
     ) -> Generator[Deferred[Any], Any, User]:
         """See L{IDirectory}."""
         require_id("id", id)
-        user = User(id, id, access_key or new_access_key(), secret_key or new_secret_key(), admin)
-        _require_text("access_key", user.access_key)
-        _require_text("secret_key", user.secret_key)
+        access = new_access_key() if access_key is None else access_key
+        user = User(id, id, access, new_secret_key() if secret_key is None else secret_key, admin)
+        _require_key("access_key", user.access_key)
+        _require_key("secret_key", user.secret_key)
         if (yield self._users_where(equal("uid", id))):
             raise errors.AlreadyExists(kind="user", name=id, holder=id)
         yield self._require_free(user.access_key, id)
@@ -165,11 +166,11 @@ class LDAPDirectory:
         dn, user = yield self._find_user(id)
         changes: list[Change] = []
         if access_key is not None and access_key != user.access_key:
-            _require_text("access_key", access_key)
+            _require_key("access_key", access_key)
             yield self._require_free(access_key, id)
             changes.append((wire.REPLACE, "accessKey", [access_key]))
         if secret_key is not None:
-            _require_text("secret_key", secret_key)
+            _require_key("secret_key", secret_key)
             changes.append((wire.REPLACE, "secretKey", [secret_key]))
         if admin is not None:
             changes.append((wire.REPLACE, "isNovaAdmin", [_boolean(admin)]))
@@ -308,11 +309,11 @@ class LDAPDirectory:
     @inlineCallbacks
     def _identify(self, access_key: str) -> Generator[Deferred[Any], Any, Identity]:
         key, _, wanted = access_key.rpartition(":") if ":" in access_key else (access_key, "", "")
-        found = yield self._users_where(equal("accessKey", key))
+        found = (yield self._users_where(equal("accessKey", key))) if _is_key(key) else []
         found = [(dn, user) for dn, user in found if user.access_key == key]
         if len(found) > 1:
             self.log.error("Access key {key} is refused: {n} users have it", key=key, n=len(found))
-        if len(found) != 1 or not key or not found[0][1].secret_key:
+        if len(found) != 1 or not found[0][1].secret_key:
             raise errors.NotFound(kind="access key", id=key)
         dn, user = found[0]
         mine, everywhere = yield self._memberships(dn, user)
@@ -535,14 +536,27 @@ def _first(why: Any) -> Any:
     return why.value.subFailure
 
 
-def _require_text(name: str, text: str) -> None:
+def _is_key(text: str) -> bool:
     """
-    @raise InvalidValue: C{text} can't be stored, or would not be found again.
+    Whether C{text} can be an access or secret key.
     """
-    if name.endswith("_key") and not (text and text.isascii() and text.isprintable() and " " not in text):
-        raise errors.InvalidValue(name=name, value="", why="must be printable ASCII without spaces")
+    return 1 <= len(text) <= 128 and text.isascii() and text.isprintable() and " " not in text
+
+
+def _require_key(name: str, text: str) -> None:
+    """
+    @raise InvalidValue: C{text} can't be a key.  A secret one is not told.
+    """
+    if not _is_key(text):
+        raise errors.InvalidValue(name=name, value="", why="must be 1 to 128 of printable ASCII without spaces")
     if name == "access_key" and ":" in text:
         raise errors.InvalidValue(name=name, value=text, why="a colon would separate a project")
+
+
+def _require_text(name: str, text: str) -> None:
+    """
+    @raise InvalidValue: C{text} can't be stored.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

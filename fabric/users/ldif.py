@@ -12,7 +12,7 @@ from itertools import groupby
 Pairs = list[tuple[bytes, bytes]]
 """Names and values of an entry, in order; the first is C{dn}."""
 
-_HEADER = b"version: 1\n"
+_HEADER = b"# The people of a cloud.  Change this file only while nothing serves it.\n"
 
 
 class Malformed(ValueError):

@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 from ldaptor.protocols import pureber, pureldap
 from ldaptor.protocols.ldap import ldapclient, ldaperrors
+from service_identity import VerificationError
 from twisted.internet.defer import Deferred, TimeoutError, fail, inlineCallbacks, succeed
 from twisted.internet.endpoints import clientFromString, connectProtocol, wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -123,7 +124,7 @@ def equal(name: str, value: str) -> Any:
     """A filter: the attribute has the value, whatever characters it has."""
     return pureldap.LDAPFilter_equalityMatch(
         attributeDesc=pureldap.LDAPAttributeDescription(name),
-        assertionValue=pureldap.LDAPAssertionValue(value),
+        assertionValue=pureldap.LDAPAssertionValue(value.encode()),
     )
 
 
@@ -266,6 +267,8 @@ class Session:
             except (Refused, errors.Unavailable):
                 raise
             except Exception as why:
+                if client.connected:
+                    raise
                 if last or self._stopped:
                     raise self._unavailable(f"connection lost: {why}") from why
         raise AssertionError("not reached")
@@ -334,6 +337,8 @@ class Session:
         if why.check(Refused):
             name = ldaperrors.get(why.value.code, b"").name.decode()
             return f"the server refused to bind {self._server.bind_dn}: {name} {why.value.message}".strip()
+        if why.check(VerificationError):
+            return f"the server's certificate is not for {self._server.security.hostname}"
         if why.check(TimeoutError):
             return f"no session within {self._server.timeout:g} s"
         return f"can't connect: {why.getErrorMessage()}"
