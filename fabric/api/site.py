@@ -118,7 +118,7 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
         self.requestFactory = self._make_exchange
         self.maxHeaders = limits.headers
         self.totalHeadersSize = limits.header
-        self.MAX_LENGTH = limits.header
+        self.MAX_LENGTH = limits.header + 1024  # above that a line is not even refused in words
         self.timeOut = limits.idle
         self.callLater = site.reactor.callLater
         self._began: float | None = None
@@ -417,8 +417,6 @@ class Stream:
             self._channel.transport.write(b"0\r\n\r\n")
         self._channel.unregisterProducer()
         self._exchange._done(self._channel)
-        if not self._chunked:
-            self._channel.loseConnection()
         self._finished.callback(None)
 
     def _fail(self, failure: Failure) -> None:

@@ -23,7 +23,7 @@ VERSION = "2016-11-15"
 """The API version of the model, and of answers to who names none."""
 
 _KEPT_OF_MEMBER = ("shape", "locationName", "queryName")
-_KEPT_OF_SHAPE = ("type", "required", "min", "max")
+_KEPT_OF_SHAPE = ("type", "required")
 
 
 @attrs.frozen

@@ -97,7 +97,7 @@ class Requests:
             return self._structure(name, honours)
         if kind == "list":
             return _List(self._node(shape["member"]["shape"], honours))
-        return _Scalar(_limited(_SCALARS[kind], shape) if kind in ("integer", "long") else _SCALARS[kind])
+        return _Scalar(_SCALARS[kind])
 
     def _structure(self, name: str, honours: _Honours) -> _Structure:
         if honours is None and name in self._whole:
@@ -236,20 +236,6 @@ def _whole_number(bits: int) -> Callable[[str, str], int]:
         return value
 
     return convert
-
-
-def _limited(convert: Callable[[str, str], int], shape: dict[str, Any]) -> Callable[[str, str], int]:
-    least, most = shape.get("min", -math.inf), shape.get("max", math.inf)
-    if (least, most) == (-math.inf, math.inf):
-        return convert
-
-    def within(name: str, text: str) -> int:
-        value = convert(name, text)
-        if not least <= value <= most:
-            raise _invalid(name, text, f"Expecting a value between {least} and {most}.")
-        return value
-
-    return within
 
 
 def _number(name: str, text: str) -> float:
