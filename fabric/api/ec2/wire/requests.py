@@ -178,7 +178,7 @@ def _place(
     here = found
     for depth, step in enumerate(steps, 1):
         key, node = _step(node, step, name)
-        if depth == len(steps) or isinstance(node, _Scalar) and steps[depth:] == ["1"]:
+        if depth == len(steps) or (isinstance(node, _Scalar) and steps[depth:] == ["1"]):
             break  # boto 2 sends GetConsoleOutput's InstanceId as InstanceId.1
         below = here.get(key)
         if below is None:
