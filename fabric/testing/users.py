@@ -52,7 +52,7 @@ class DirectoryContract(_Case):
         raise NotImplementedError
 
     @inlineCallbacks
-    def setUp(self) -> Steps:
+    def setUp(self) -> Steps:  # type: ignore[override]
         self.directory = yield self.make_directory()
         self.addCleanup(lambda: self.directory.stop())
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ldaptor.protocols import pureldap
 from ldaptor.protocols.ldap import ldaperrors, ldapserver
-from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, maybeDeferred, succeed
 from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, connectionDone
@@ -259,7 +259,11 @@ class EmbeddedDirectoryServer:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         os.chmod(self._directory, 0o700)
         self._claim()
-        self._kept.load()
+        try:
+            self._kept.load()
+        except errors.Unavailable:
+            self._let_go()
+            raise
         if len(os.fsencode(self.path)) > _SOCKET_LIMIT:
             self._sockets = tempfile.mkdtemp(prefix="cloud-ldap-")
         if os.path.exists(self.path):
@@ -273,12 +277,15 @@ class EmbeddedDirectoryServer:
         """Stop listening, finish the change under way, and let the file go."""
         port, self._port = self._port, None
         if port is not None:
-            yield port.stopListening()
+            yield maybeDeferred(port.stopListening)
         yield self._kept.settled()
         for connection in list(self._open):
             connection.transport.loseConnection()
         if self._sockets:
             shutil.rmtree(self._sockets, ignore_errors=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -294,7 +301,6 @@ class EmbeddedDirectoryServer:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as why:
-            os.close(self._lock)
-            self._lock = None
+            self._let_go()
             text = f"another process uses {self._directory}"
             raise errors.Unavailable(service="embedded directory", why=text) from why

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from fabric import errors
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 @attrs.define
@@ -92,6 +93,17 @@ class Memo(Generic[T]):
         self._refusals.clear()
         self._asking = {}
 
+    def expire(self) -> None:
+        """
+        Ask anew for everything: something may have been changed.  Should that
+        fail, what is known is given still, within its age.
+        """
+        self._generation += 1
+        self._refusals.clear()
+        self._asking = {}
+        for answer in self._answers.values():
+            answer.until = answer.asked
+
     def _ask(self, key: Hashable, ask: Callable[[], Deferred[T]], first: Deferred[T]) -> None:
         waiting = self._asking[key] = [first]
         generation, asked = self._generation, self._seconds()
@@ -137,7 +149,7 @@ class Memo(Generic[T]):
             self._keep(self._refusals, key, _Answer(why, now + self._ages.refusal, now))
         return None
 
-    def _keep(self, kept: dict[Hashable, _Answer[object]], key: Hashable, answer: _Answer[object]) -> None:
+    def _keep(self, kept: dict[Hashable, _Answer[K]], key: Hashable, answer: _Answer[K]) -> None:
         kept.pop(key, None)
         if len(kept) >= self._limit:
             del kept[next(iter(kept))]

@@ -140,6 +140,8 @@ class _Client(ldapclient.LDAPClient):  # type: ignore[misc]
     tells when it is gone.
     """
 
+    buffer: bytes
+
     def __init__(self, gone: Callable[[_Client, Failure], None]) -> None:
         super().__init__()
         self._gone = gone
@@ -334,9 +336,10 @@ class Session:
             each.errback(self._unavailable(text))
 
     def _explain(self, why: Failure) -> str:
-        if why.check(Refused):
-            name = ldaperrors.get(why.value.code, b"").name.decode()
-            return f"the server refused to bind {self._server.bind_dn}: {name} {why.value.message}".strip()
+        error = why.value
+        if isinstance(error, Refused):
+            name = ldaperrors.get(error.code, b"").name.decode()
+            return f"the server refused to bind {self._server.bind_dn}: {name} {error.message}".strip()
         if why.check(VerificationError):
             return f"the server's certificate is not for {self._server.security.hostname}"
         if why.check(TimeoutError):

@@ -117,6 +117,15 @@ class MemoTests(SynchronousTestCase):
         self.unavailable()
         self.failureResultOf(got, errors.Unavailable)
 
+    def test_expire(self) -> None:
+        """After a change that may have been made all is asked anew, and known still when that fails."""
+        self.know()
+        self.memo.expire()
+        got = self.get()
+        self.assertNoResult(got)
+        self.unavailable()
+        self.assertEqual(self.successResultOf(got), "v")
+
     def test_forgetWhileAsking(self) -> None:
         """An answer from before a change is not kept, nor shared with later callers."""
         before = self.get()

@@ -4,6 +4,8 @@ The kept connection, without a network.
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from typing import Any
 
@@ -179,7 +181,11 @@ class SessionTests(SynchronousTestCase):
 
     def test_light(self) -> None:
         """ldaptor's text parsers, slow to import and full of warnings, stay out."""
-        self.assertNotIn("ldaptor.ldapfilter", sys.modules)
+        program = "import sys, fabric.users.embedded; sys.exit('pyparsing' in sys.modules)"
+        path = os.pathsep.join(sys.path)
+        command = [sys.executable, "-W", "error::DeprecationWarning", "-c", program]
+        done = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
 
 
 class NameTests(SynchronousTestCase):
