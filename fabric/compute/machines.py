@@ -11,13 +11,13 @@ import attrs
 from fabric.compute.interface import Domain, MachineReport
 
 PAST_KEPT = 10_000
-"""Machines no longer here of which the last report is remembered."""
+"""Machines that failed or are gone, of which the last report is remembered."""
 
 
 class Machines:
     """
     The domains as this worker last left or found them, and the last reports of
-    those that are gone.  All of it can be lost: then an old order that comes
+    those that failed or are gone.  All of it can be lost: then an old order that comes
     once more may do something, and the controller undoes it.
 
     @ivar changes: grows with every change.
@@ -64,12 +64,24 @@ class Machines:
         """It is not here any more, and C{report} is the last that is told of it."""
         self.changes += 1
         here = self._here.pop(report.id, None)
-        last = attrs.evolve(report, order=max(report.order, here.order if here else 0))
-        self._past[report.id] = last
+        self._remember(attrs.evolve(report, order=max(report.order, here.order if here else 0)))
+        return report
+
+    def failed(self, report: MachineReport) -> MachineReport:
+        """
+        An order to run it failed, and it or a rest of it is here still: what
+        is to be reported, of this order now and for ever.
+        """
+        here = self._here.get(report.id) or Domain(report.id, "crashed", addresses=report.addresses)
+        self.put(attrs.evolve(here, state="stopped" if here.state == "running" else here.state, order=report.order))
+        self._remember(report)
+        return report
+
+    def _remember(self, report: MachineReport) -> None:
+        self._past[report.id] = report
         self._past.move_to_end(report.id)
         if len(self._past) > PAST_KEPT:
             self._past.popitem(last=False)
-        return report
 
     def outdated(self, id: str, order: int) -> bool:
         """Whether a newer order than this one was carried out."""
@@ -84,8 +96,10 @@ class Machines:
         @return: what is to be reported again when this very order to run it
             was carried out already, or had failed; else None.
         """
-        here = self._here.get(id)
-        if here is not None:
-            return self.put(here) if order == here.order and here.state == "running" else None
         past = self._past.get(id)
-        return past if past is not None and past.order == order else None
+        if past is not None and past.order == order:
+            return past
+        here = self._here.get(id)
+        if here is not None and here.order == order and here.state == "running":
+            return self.put(here)
+        return None

@@ -57,12 +57,12 @@ class ComputeService(WorkerService):
             IComputeWorker,
             worker,
             ((Address("compute", host), prefetch), (Address("compute"), 1)),
-            (self._open, worker.adopt),
+            (self._open,),
             (worker.stop_reporting, self._close),
             grace,
         )
         self.while_open(Heartbeat("compute", host, zone, queue, clock, report_interval, driver.capacity))
-        self.while_open(Periodic("adopt", adopt_interval, worker.adopt, clock, first=adopt_interval))
+        self.while_open(Periodic("adopt", adopt_interval, worker.adopt, clock))
 
     @inlineCallbacks
     def _open(self) -> Generator[Deferred[Any], Any, None]:

@@ -281,6 +281,8 @@ class ComputeWorker:
             report = MachineReport(order.id, order.order, "failed", INTERNAL, sentence(error), addresses_of(order))
             if unplugged and order.id in fresh:
                 report = self._machines.ended(attrs.evolve(report, addresses=()))
+            else:
+                report = self._machines.failed(report)
             self._report(report, context)
 
     @inlineCallbacks
@@ -314,15 +316,18 @@ class ComputeWorker:
         try:
             if before is not None:
                 yield self._in_time(self._driver.shut_down(order.id, True, order.order))
-                self._machines.stopped(order.id, order.order)
-                report = MachineReport(order.id, order.order, "failed", INTERNAL, message, before.addresses)
+                report = self._machines.failed(
+                    MachineReport(order.id, order.order, "failed", INTERNAL, message, before.addresses)
+                )
             else:
                 yield self._remove(order.id)
                 yield self._network(context).detach([order.id])
                 report = self._machines.ended(MachineReport(order.id, order.order, "failed", INTERNAL, message))
         except Exception as worse:
             self._log_failure("cleaned up after", order, worse, context)
-            report = MachineReport(order.id, order.order, "failed", INTERNAL, message, addresses_of(order))
+            report = self._machines.failed(
+                MachineReport(order.id, order.order, "failed", INTERNAL, message, addresses_of(order))
+            )
         self._report(report, context)
 
     @inlineCallbacks

@@ -1,0 +1,110 @@
+"""
+Tests for L{fabric.network.worker} and its service.
+"""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from fabric.cloud.interface import ICloudWorker
+from fabric.errors import DriverFailure, InvalidValue, NotFound, Unsupported
+from fabric.model.codec import encode
+from fabric.network.fake import FakeNetwork
+from fabric.network.interface import INetworkWorker
+from fabric.network.service import NetworkService
+from fabric.network.worker import NetworkWorker
+from fabric.rpc.interface import Address, Context
+from fabric.rpc.local import LocalQueue
+from fabric.testing.network import NETWORK, OTHER, plug
+from tests.unit.test_compute_worker import Controller, Steps
+
+
+class NetworkWorkerTests(SynchronousTestCase):
+    """
+    What a network worker does with its driver.
+    """
+
+    def setUp(self):
+        """A worker over a fake."""
+        self.steps = Steps()
+        self.driver = FakeNetwork(self.mktemp(), Clock())
+        self.successResultOf(self.driver.start())
+        self.worker = NetworkWorker(self.driver, self.steps)
+
+    def attach(self, networks, ports):
+        """Order it."""
+        return self.worker.attach([encode(item) for item in networks], [encode(item) for item in ports])
+
+    def ports(self):
+        """What is plugged."""
+        return self.successResultOf(self.driver.ports())
+
+    def test_interface(self):
+        """It provides INetworkWorker."""
+        verifyObject(INetworkWorker, self.worker)
+
+    def test_attach(self):
+        """Networks are expressed, then ports plugged; twice is as once; each step is a fault point."""
+        for _ in range(2):
+            self.successResultOf(self.attach([NETWORK, OTHER], [plug(1), plug(2, OTHER)]))
+        self.assertEqual(self.ports(), [plug(1), plug(2, OTHER)])
+        self.assertEqual(self.steps.names, 2 * ["network.expressed", "network.plugged"])
+
+    def test_detach(self):
+        """Ports are unplugged; twice is as once."""
+        self.successResultOf(self.attach([NETWORK], [plug(1), plug(2)]))
+        for _ in range(2):
+            self.successResultOf(self.worker.detach([plug(1).instance]))
+            self.assertEqual(self.ports(), [plug(2)])
+        self.assertEqual(self.steps.names[-1], "network.unplugged")
+
+    def test_managers_to_come(self):
+        """FlatDHCP and VLAN have their names, and are Unsupported."""
+        for manager in ("flatdhcp", "vlan"):
+            self.failureResultOf(self.attach([attrs.evolve(NETWORK, manager=manager)], [plug(1)]), Unsupported)
+        self.assertEqual(self.ports(), [])
+
+    def test_unknown_manager(self):
+        """A manager that nobody knows is an invalid value."""
+        self.failureResultOf(self.attach([attrs.evolve(NETWORK, manager="carrier-pigeon")], []), InvalidValue)
+
+    def test_errors(self):
+        """The driver's errors are the caller's."""
+        self.failureResultOf(self.attach([], [plug(1)]), NotFound)
+        self.driver.rehearsal.tell("express fail")
+        self.failureResultOf(self.attach([NETWORK], []), DriverFailure)
+
+    def test_describe_ports(self):
+        """Operators are told what is really plugged."""
+        self.successResultOf(self.attach([NETWORK], [plug(1)]))
+        self.assertEqual(self.successResultOf(self.worker.describe_ports()), [encode(plug(1))])
+
+
+class NetworkServiceTests(SynchronousTestCase):
+    """
+    The service on a queue.
+    """
+
+    def test_service(self):
+        """It beats, answers at its host's address, and goes in peace."""
+        clock = Clock()
+        queue = LocalQueue(clock)
+        controller = Controller()
+        queue.listen(Address("cloud"), ICloudWorker, controller, 1)
+        service = NetworkService(queue, FakeNetwork(self.mktemp(), clock), "one", "nova", clock)
+        service.startService()
+        clock.pump([0.1] * 10)
+        self.assertEqual([beat[:3] for beat in controller.beats], [("network", "one", "nova")])
+        remote = queue.caller(INetworkWorker, Address("network", "one"), Context())
+        attached = remote.attach([encode(NETWORK)], [encode(plug(1))])
+        clock.pump([0.1] * 10)
+        self.successResultOf(attached)
+        ports = remote.describe_ports()
+        clock.pump([0.1] * 10)
+        self.assertEqual(self.successResultOf(ports), [encode(plug(1))])
+        self.successResultOf(service.stopService())
+        clock.pump([1] * 30)
+        self.assertEqual(len(controller.beats), 1)
