@@ -19,15 +19,18 @@ Listener = Callable[[dict[str, str]], None]
 
 class EventReader:
     """
-    Follows the cloud's stream from now on, and tells a listener.
+    Follows the cloud's stream from a time on, and tells a listener.
     """
 
     log = Logger()
 
-    def __init__(self, store: IStore, listener: Listener) -> None:
+    def __init__(self, store: IStore, listener: Listener, since: float) -> None:
+        """
+        @param since: seconds since the epoch.
+        """
         self._store = store
         self._listener = listener
-        self._position: str | None = None
+        self._position = f"{int(since * 1000)}-0"
 
     @inlineCallbacks
     def turn(self) -> Generator[Deferred[Any], Any, int]:
@@ -36,8 +39,6 @@ class EventReader:
 
         @return: how much that was.
         """
-        if self._position is None:
-            self._position = yield self._store.last_event(None)
         total = 0
         while True:
             events = yield self._store.events(self._position, BATCH, None)

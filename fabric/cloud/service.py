@@ -1,0 +1,63 @@
+"""
+The controller's service: takes reports, sweeps, watches hosts, reads events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from fabric.cloud.controller import CloudWorker, DeadLetters
+from fabric.cloud.events import EventReader
+from fabric.cloud.hosts import Hosts
+from fabric.cloud.interface import ICloudWorker
+from fabric.cloud.sweep import Sweep
+from fabric.heartbeat import Heartbeat
+from fabric.periodic import Periodic
+from fabric.rpc.interface import Address, IQueue
+from fabric.worker import WorkerService
+
+EVENTS_EVERY = 2.0
+
+
+class ControllerService(WorkerService):
+    """
+    Any number of these may run; each does the same.
+
+    @param gauge: called with each sweep's count of what was due, for metrics.
+    """
+
+    def __init__(
+        self,
+        queue: IQueue,
+        worker: CloudWorker,
+        sweep: Sweep,
+        hosts: Hosts,
+        events: EventReader,
+        dead_letters: DeadLetters,
+        host: str,
+        zone: str,
+        clock: IReactorTime,
+        sweep_interval: float = 5.0,
+        review_interval: float = 10.0,
+        report_interval: float = 10.0,
+        prefetch: int = 32,
+        gauge: Callable[[], Any] = lambda: None,
+    ) -> None:
+        super().__init__(
+            f"cloud.{host}",
+            queue,
+            clock,
+            ICloudWorker,
+            worker,
+            ((Address("cloud"), prefetch),),
+            (lambda: queue.listen_dead(dead_letters.take),),
+            (),
+        )
+        self.while_open(Periodic("sweep", sweep_interval, sweep.turn, clock, first=sweep_interval))
+        self.while_open(Periodic("hosts", review_interval, hosts.review, clock, first=review_interval))
+        self.while_open(Periodic("events", EVENTS_EVERY, events.turn, clock))
+        self.while_open(Periodic("gauges", review_interval, gauge, clock, first=review_interval))
+        self.while_open(Heartbeat("cloud", host, zone, queue, clock, report_interval))
