@@ -42,13 +42,16 @@ _is_version = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 class _Entry:
     """
     An action with all that is compiled for it.
+
+    @ivar reads: whether it only looks, so that it may be given up when the
+        client leaves.
     """
 
     name: str
     handler: Handler
     parse: Parse
     render: Callable[[dict[str, Any], str, str], bytes]
-    cancel: bool
+    reads: bool
 
 
 @attrs.define
@@ -83,16 +86,20 @@ class EC2Door:
         clock: IReactorTime,
         metrics: Metrics | None = None,
         may: Callable[[Caller, str], None] = permit,
+        log_reads: bool = False,
     ) -> None:
         """
         @param model: of at least the registry's actions.
         @param clock: gives the seconds since the epoch.
         @param may: raises L{Denied} for what a caller may not do.
+        @param log_reads: whether descriptions that were answered are logged
+            too, as all else is; a line costs as much as half an answer.
         """
         self._directory = directory
         self._seconds = clock.seconds
         self._metrics = metrics
         self._may = may
+        self._log_reads = log_reads
         self._verifier = Verifier()
         self._all_actions = model.actions
         self._entries = dict(_compiled(registry, model))
@@ -163,7 +170,7 @@ class EC2Door:
         except Exception as error:
             self._fail(error, asked)
             return
-        if entry.cancel:
+        if entry.reads:
             asked.exchange.when_gone(answer.cancel)
         answer.addCallback(self._send, asked)
         answer.addErrback(self._failed, asked)
@@ -213,14 +220,15 @@ class EC2Door:
         seconds = self._seconds() - asked.started
         if self._metrics is not None:
             self._metrics.request("ec2", asked.action or "unknown", code, seconds)
-        self.log.debug(
-            "{action} of {user} {code} in {seconds:.6f} s",
-            action=asked.action,
-            user=asked.user,
-            code=code,
-            seconds=seconds,
-            request_id=asked.exchange.request_id,
-        )
+        if self._log_reads or code != "200" or asked.entry is None or not asked.entry.reads:
+            self.log.info(
+                "{action} of {user}: {code} in {seconds:.6f} s",
+                action=asked.action or "A request",
+                user=asked.user or "nobody",
+                code=code,
+                seconds=seconds,
+                request_id=asked.exchange.request_id,
+            )
 
 
 def _compiled(registry: Registry, model: ServiceModel) -> Iterator[tuple[str, _Entry]]:
@@ -228,8 +236,8 @@ def _compiled(registry: Registry, model: ServiceModel) -> Iterator[tuple[str, _E
     for action in registry:
         parse = requests.operation(action.name, action.honours)
         render = answers.operation(action.name)
-        cancel = action.name.startswith("Describe")
-        yield action.name, _Entry(action.name, action.handler, parse, render, cancel)
+        reads = action.name.startswith("Describe")
+        yield action.name, _Entry(action.name, action.handler, parse, render, reads)
 
 
 def _forms(exchange: IExchange) -> tuple[dict[str, str], dict[str, str]]:
