@@ -34,6 +34,7 @@ from fabric.testing.store import make_store
 CALLER = Caller("alice", "apples", frozenset({"projectmanager"}), "req-test")
 STRANGER = Caller("bob", "pears", frozenset({"projectmanager"}), "req-test")
 OPERATOR = Caller("root", "admin", frozenset({"cloudadmin"}), "req-test")
+QUICK = Fake(boot_seconds=0.0, stop_seconds=0.0)
 SAMPLE = "ami-00000000000000001"
 
 
@@ -47,6 +48,13 @@ class Host:
     hypervisor: FakeHypervisor
     network: FakeNetwork
     services: list[Any]
+    directory: str
+
+    @inlineCallbacks
+    def stop(self) -> Generator[Deferred[Any], Any, None]:
+        """End its services, as an upgrade does; guests stay."""
+        for service in reversed(self.services):
+            yield service.stopService()
 
 
 class CloudUnderTest:
@@ -103,7 +111,7 @@ class CloudUnderTest:
         views = yield self.cloud.hosts.views()
         return {view.name for view in views if view.alive} >= set(hosts)
 
-    def add_host(self, name: str, options: Fake, directory: str | None = None) -> Host:
+    def add_host(self, name: str, options: Fake = QUICK, directory: str | None = None) -> Host:
         """
         Start a compute host, over the same directory as before when it was
         stopped and is added again.
@@ -117,7 +125,7 @@ class CloudUnderTest:
         ]
         for service in services:
             self.run(service)
-        host = self.hosts[name] = Host(name, hypervisor, network, services)
+        host = self.hosts[name] = Host(name, hypervisor, network, services, directory)
         return host
 
     def run(self, service: Any) -> None:
@@ -186,5 +194,5 @@ def make_cloud(
     test.addCleanup(queue.stop)
     assembly = assemble(store, queue, reactor, deferToThread, rules or Rules(ready_keys=0))
     cloud = CloudUnderTest(test, store, queue, assembly, algorithm)
-    yield cloud.start(hosts, options or Fake(boot_seconds=0.0, stop_seconds=0.0))
+    yield cloud.start(hosts, options or QUICK)
     return cloud

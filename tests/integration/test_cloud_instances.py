@@ -396,11 +396,11 @@ class HostTests(TestCase):
         [made] = yield cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE))
         yield cloud.until_state("running", made.id)
         host = cloud.hosts["node1"]
-        yield host.services[1].stopService()
+        yield host.stop()
         yield cloud.cloud.instances.terminate(CALLER, [made.id])
         [(free, members)] = (yield cloud.store.pools()).values()
         self.assertEqual(free, members - 1)
-        host.services[1].startService()
+        cloud.add_host("node1", directory=host.directory)
         yield cloud.until_state("terminated", made.id)
         [(free, members)] = (yield cloud.store.pools()).values()
         self.assertEqual(free, members)
