@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
@@ -27,6 +28,7 @@ _BINARIES = Path("/usr/lib/rabbitmq/bin")
 """Where Debian has RabbitMQ's own scripts; those in PATH insist on another account."""
 
 _BOOT_SECONDS = 90.0
+_LOOK_SECONDS = 0.1
 
 ACCOUNT, PASSWORD = "fabric", "fabric-secret"
 """An account that may do everything."""
@@ -46,30 +48,16 @@ class _Child(ProcessProtocol):
     """
     A process of the broker.
 
-    @ivar ready: fires when its output has C{word}; fails when it ends before.
     @ivar ended: fires when it has ended.
     """
 
-    def __init__(self, word: bytes) -> None:
-        self.ready: Deferred[None] = Deferred()
+    def __init__(self) -> None:
         self.ended: Deferred[None] = Deferred()
         self.alive = True
-        self._word = word
-        self._output = b""
-
-    def outReceived(self, data: bytes) -> None:
-        """Look for the word."""
-        self._output = (self._output + data)[-10_000:]
-        if self._word and self._word in self._output and not self.ready.called:
-            self.ready.callback(None)
-
-    errReceived = outReceived
 
     def processEnded(self, reason: Failure) -> None:
         """It is over."""
         self.alive = False
-        if not self.ready.called:
-            self.ready.errback(RuntimeError(self._output.decode(errors="replace") or reason.getErrorMessage()))
         self.ended.callback(None)
 
 
@@ -102,8 +90,7 @@ class RabbitMQServer:
         self.endpoint = f"tcp:127.0.0.1:{self._port}"
         self._environment = self._make_environment(distribution, epmd_port)
         self._write_settings()
-        self._epmd = self._spawn(shutil.which("epmd") or "epmd", [], b"")
-        self._epmd.ready.addErrback(lambda _: None)
+        self._epmd = self._spawn("epmd", shutil.which("epmd") or "epmd")
         yield self._boot()
 
     @inlineCallbacks
@@ -144,11 +131,11 @@ class RabbitMQServer:
         yield self.control("add_user", name, password)
         yield self.control("set_permissions", name, configure, write, read)
 
-    def set_topic_permission(self, name: str, exchange: str, write: str, read: str) -> Deferred[None]:
+    def set_topic_permission(self, name: str, exchange: str, write: str, read: str) -> Deferred[str]:
         """Allow an account only some routing keys."""
         return self.control("set_topic_permissions", name, exchange, write, read)
 
-    def set_policy(self, name: str, pattern: str, definition: dict[str, Any]) -> Deferred[None]:
+    def set_policy(self, name: str, pattern: str, definition: dict[str, Any]) -> Deferred[str]:
         """Set a policy for queues whose names match."""
         return self.control("set_policy", name, pattern, json.dumps(definition), "--apply-to", "queues")
 
@@ -169,16 +156,30 @@ class RabbitMQServer:
 
     @inlineCallbacks
     def _boot(self) -> Generator[Deferred[Any], Any, None]:
-        pid_file = self.directory / "pid"
-        pid_file.unlink(missing_ok=True)
-        self._broker = self._spawn(str(_BINARIES / "rabbitmq-server"), [], b"completed with")
-        yield self._broker.ready.addTimeout(_BOOT_SECONDS, self._reactor)
+        """
+        Start the broker and wait for what it prints at the end.  It prints to a
+        file, which is looked at now and then, since a pipe would be an open
+        reader of the reactor between tests.
+        """
+        (self.directory / "pid").unlink(missing_ok=True)
+        self._broker = self._spawn("server", str(_BINARIES / "rabbitmq-server"))
+        for _ in range(int(_BOOT_SECONDS / _LOOK_SECONDS)):
+            yield deferLater(self._reactor, _LOOK_SECONDS, bool)
+            output = (self.directory / "server").read_text(errors="replace")
+            if "completed with" in output:
+                return
+            if not self._broker.alive:
+                raise RuntimeError(output)
+        raise RuntimeError(f"not up after {_BOOT_SECONDS} seconds: {output}")
 
-    def _spawn(self, command: str, arguments: list[str], word: bytes) -> _Child:
-        child = _Child(word)
-        self._reactor.spawnProcess(
-            child, command, [command, *arguments], env=self._environment, path=str(self.directory)
-        )
+    def _spawn(self, name: str, command: str) -> _Child:
+        """Start a process that prints to a file called C{name}."""
+        child = _Child()
+        with open(os.devnull, "rb") as nothing, open(self.directory / name, "wb") as output:
+            files = {0: nothing.fileno(), 1: output.fileno(), 2: output.fileno()}
+            self._reactor.spawnProcess(
+                child, command, [command], env=self._environment, path=str(self.directory), childFDs=files
+            )
         return child
 
     def _signal(self, number: int) -> None:
@@ -223,6 +224,26 @@ class RabbitMQServer:
             "disk_free_limit.absolute = 1MB",
         ]
         (self.directory / "rabbitmq.conf").write_text("\n".join(settings) + "\n")
+
+
+class SharedRabbitMQ:
+    """
+    One broker for all the tests of a module, since each start takes seconds:
+    started when it is first asked for, and ended with the test run.
+    """
+
+    def __init__(self) -> None:
+        self._server: RabbitMQServer | None = None
+
+    @inlineCallbacks
+    def get(self, reactor: Any) -> Generator[Deferred[Any], Any, RabbitMQServer]:
+        """@return: the broker, running."""
+        if self._server is None:
+            server = RabbitMQServer(reactor)
+            reactor.addSystemEventTrigger("before", "shutdown", server.stop)
+            yield server.start()
+            self._server = server
+        return self._server
 
 
 def _definitions() -> dict[str, Any]:
