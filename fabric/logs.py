@@ -32,10 +32,15 @@ def observer(format: str, level: str, out: TextIO) -> ILogObserver:
     An observer that writes lines.
 
     @param format: C{text} or C{json}.
-    @param level: the least level that is written, as C{info}.
+    @param level: the least level that is written, as C{info}.  Of Twisted and
+        others only warnings are, unless the level is C{debug}.
     """
     lines = FileLogObserver(out, as_json if format == "json" else as_text)
-    return FilteringLogObserver(lines, [LogLevelFilterPredicate(LogLevel.levelWithName(level))])
+    ours = LogLevel.levelWithName(level)
+    others = ours if level == "debug" else max(ours, LogLevel.warn)
+    predicate = LogLevelFilterPredicate(defaultLogLevel=others)
+    predicate.setLogLevelForNamespace("fabric", ours)
+    return FilteringLogObserver(lines, [predicate])
 
 
 def as_text(event: LogEvent) -> str:

@@ -101,7 +101,7 @@ class MetricsDoor(_ReadOnly):
     @ivar before: called before the metrics are read, to set levels.
     """
 
-    def __init__(self, metrics: Metrics, before: Callable[[], Deferred[Any]]) -> None:
+    def __init__(self, metrics: Metrics, before: Callable[[], Any]) -> None:
         self._metrics = metrics
         self._before = before
 

@@ -53,10 +53,8 @@ class Api:
     admin: bool = _setting(True, "Whether the admin door is open at this endpoint too.")
     body_bytes: int = _setting(1048576, "Largest request body.", validator=_from(1024))
     header_bytes: int = _setting(16384, "Largest request header, all lines together.", validator=_from(1024))
-    parameters: int = _setting(5000, "Most parameters in one request.", validator=_from(10))
     idle_seconds: float = _setting(60.0, "An idle or stalled client is cut off after this.", validator=_from(0.1))
     request_seconds: float = _setting(30.0, "A request must have arrived whole within this.", validator=_from(0.1))
-    expiry_seconds: float = _setting(900.0, "How far a signature's time may be from ours.", validator=_from(1))
 
 
 @attrs.frozen
@@ -87,6 +85,7 @@ class Store:
         "sentinel://host:port,host:port/name.",
         repr=_without_password,
     )
+    durable: bool = _setting(False, "Whether the embedded server flushes each write to disk, not each second.")
     connections: int = _setting(4, "Connections that each service keeps.", validator=_from(1))
     seconds: float = _setting(5.0, "A Redis that does not answer within this is unavailable.", validator=_from(0.1))
 
@@ -101,6 +100,9 @@ class Ldap:
     )
     bind_dn: str = _setting("cn=cloud,dc=cloud", "Whom the cloud binds as.")
     password: str = _setting("", "That entry's password.", repr=_hidden)
+    first_user: str = _setting(
+        "", "An administrator to be made by cloud-api when missing, whose cloudrc is left in the data directory."
+    )
     base: str = _setting("dc=cloud", "The entry under which the subtrees are.")
     users: str = _setting("", "Where users are; ou=Users of the base if empty.")
     projects: str = _setting("", "Where projects are; ou=Groups of the base if empty.")

@@ -13,6 +13,27 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from fabric.tap.start import Refusal, Step
 
 
+def advertised(description: str, url: str = "", port: int | None = None) -> str:
+    """
+    The URL of a server endpoint, as clients on this machine would use it.
+
+    @param description: of a C{tcp:} or C{ssl:} endpoint.
+    @param url: what it was set to, if it was.
+    @param port: the one that was really got, where the description says 0.
+    @return: without a slash at the end.
+    """
+    if url:
+        return url.rstrip("/")
+    kind, *arguments = [part.replace("\0", ":") for part in description.replace("\\:", "\0").split(":")]
+    named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    places = [argument for argument in arguments if "=" not in argument]
+    number = port or named.get("port") or (places[0] if places else "")
+    host = named.get("interface", "")
+    if host in ("", "0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"{'https' if kind == 'ssl' else 'http'}://{f'[{host}]' if ':' in host else host}:{number}"
+
+
 class Listening:
     """
     A factory at an endpoint.
@@ -32,6 +53,14 @@ class Listening:
         @return: the step that listens, and then does not.
         """
         return Step(name, self._start, self._stop)
+
+    def url(self, wanted: str = "") -> str:
+        """
+        The URL at which it listens.
+
+        @param wanted: what it is to be instead.
+        """
+        return advertised(self._description, wanted, getattr(self.port.getHost(), "port", None))
 
     def _start(self) -> Deferred[None]:
         try:

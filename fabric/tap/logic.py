@@ -1,83 +1,102 @@
 """
-The controller's logic, wired: what doors, scheduler and controller share.
+The cloud's logic by the settings, and the workers that run it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
-from fabric.cloud import Cloud
-from fabric.cloud.adoption import Adoption
-from fabric.cloud.controller import CloudWorker
-from fabric.cloud.groups import Groups
-from fabric.cloud.hosts import Hosts
-from fabric.cloud.images import Images
-from fabric.cloud.instances import Instances
-from fabric.cloud.keypairs import KeyPairs, KeyPool
-from fabric.cloud.launch import Launches
-from fabric.cloud.listings import Listings
-from fabric.cloud.networks import Networks
-from fabric.cloud.orders import Orders
-from fabric.cloud.placement import Placement
-from fabric.cloud.quotas import Quotas
-from fabric.cloud.reports import Reports
-from fabric.cloud.sweep import Sweep
-from fabric.cloud.tags import Tags
-from fabric.faults import IFaults
-from fabric.rpc.interface import IQueue
+from fabric.cloud.assembly import Assembly, Rules, assemble
+from fabric.cloud.events import EventReader
+from fabric.cloud.interface import ICloudWorker
+from fabric.faults import ArmedFaults, IFaults, NoFaults
+from fabric.heartbeat import Heartbeat
+from fabric.periodic import Periodic
+from fabric.rpc.interface import Address
+from fabric.scheduler.interface import ISchedulerWorker
+from fabric.scheduler.worker import SchedulerWorker
 from fabric.settings import Settings
 from fabric.store.interface import IStore
+from fabric.worker import WorkerService
 
 
-@attrs.frozen
-class Logic:
+def faults(settings: Settings) -> IFaults:
     """
-    @ivar key_pool: to be filled once the reactor runs, where there is a door.
+    The fault points that settings arm.
     """
-
-    cloud: Cloud
-    key_pool: KeyPool
-    placement: Placement
-    reports: Reports
-    sweep: Sweep
-    worker: CloudWorker
+    return ArmedFaults(settings.faults) if settings.faults else NoFaults()
 
 
-def wire(reactor: Any, settings: Settings, store: IStore, queue: IQueue, faults: IFaults) -> Logic:
+def assembled(reactor: Any, settings: Settings, store: IStore, queue: Any, points: IFaults) -> Assembly:
     """
-    @return: all of C{fabric.cloud}, over a store and a queue.
+    All of C{fabric.cloud}, over a store and a queue.
     """
     controller = settings.controller
-    resend = controller.resend_seconds
-    networks = Networks(store, reactor, settings.network.label)
-    hosts = Hosts(store, reactor, controller.service_down_time, settings.zone)
-    orders = Orders(queue, networks)
-    quotas = Quotas(store, attrs.asdict(settings.quota))
-    listings = Listings(store)
-    key_pool = KeyPool(deferToThread)
-    launches = Launches(store, networks, quotas, orders, reactor, faults, resend)
-    reports = Reports(store, orders, reactor, faults, resend)
-    placement = Placement(store, hosts, orders, reactor, faults, resend)
-    adoption = Adoption(store, queue, orders, reports, reactor, faults, controller.stray_grace)
-    cloud = Cloud(
-        instances=Instances(store, queue, launches, orders, quotas, reactor, faults, resend),
-        key_pairs=KeyPairs(store, quotas, key_pool, reactor),
-        images=Images(store, listings),
-        groups=Groups(store, quotas, reactor),
-        tags=Tags(store),
-        hosts=hosts,
-        networks=networks,
-        quotas=quotas,
-        listings=listings,
+    rules = Rules(
+        quotas=attrs.asdict(settings.quota),
+        network=settings.network.label,
+        zone=settings.zone,
+        resend_after=controller.resend_seconds,
+        down_after=controller.service_down_time,
+        stray_grace=controller.stray_grace,
+        accounts=settings.queue.accounts,
     )
-    return Logic(
-        cloud=cloud,
-        key_pool=key_pool,
-        placement=placement,
-        reports=reports,
-        sweep=Sweep(store, hosts, orders, reactor, resend),
-        worker=CloudWorker(hosts, reports, adoption, placement, settings.queue.accounts),
+    return assemble(store, queue, reactor, deferToThread, rules, points)
+
+
+def controller(reactor: Any, settings: Settings, store: IStore, queue: Any, parts: Assembly) -> WorkerService:
+    """
+    The service at the topic C{cloud}: takes reports, sweeps, follows the events.
+    """
+
+    @inlineCallbacks
+    def first_start() -> Generator[Deferred[Any], Any, None]:
+        yield parts.cloud.images.ensure_samples(reactor.seconds())
+        wanted = settings.network
+        if wanted.label:
+            yield parts.cloud.networks.ensure(
+                wanted.label, wanted.cidr, bridge=wanted.bridge, reserved=wanted.reserved, dns=wanted.dns
+            )
+
+    host, rules = settings.host_name, settings.controller
+    service = WorkerService(
+        f"cloud.{host}",
+        queue,
+        reactor,
+        ICloudWorker,
+        parts.worker,
+        ((Address("cloud"), settings.queue.prefetch),),
+        (first_start, lambda: queue.listen_dead(parts.dead_letters.take)),
+        (),
     )
+    events = EventReader(store, lambda event: None, reactor.seconds())
+    service.while_open(Periodic("sweep", rules.sweep_interval, parts.sweep.turn, reactor))
+    service.while_open(Periodic("events", rules.sweep_interval, events.turn, reactor))
+    service.while_open(Heartbeat("cloud", host, settings.zone, queue, reactor, rules.report_interval))
+    return service
+
+
+def scheduler(reactor: Any, settings: Settings, queue: Any, parts: Assembly, points: IFaults) -> WorkerService:
+    """
+    The service at the topic C{scheduler}.
+    """
+    host = settings.host_name
+    worker = SchedulerWorker(parts.placement, settings.scheduler.algorithm, reactor, points)
+    service = WorkerService(
+        f"scheduler.{host}",
+        queue,
+        reactor,
+        ISchedulerWorker,
+        worker,
+        ((Address("scheduler"), settings.queue.prefetch),),
+        (),
+        (),
+    )
+    interval = settings.controller.report_interval
+    service.while_open(Heartbeat("scheduler", host, settings.zone, queue, reactor, interval))
+    return service

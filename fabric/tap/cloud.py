@@ -1,0 +1,58 @@
+"""
+C{twistd cloud}: every service in one process, on embedded parts where the settings name no servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import IService
+
+from fabric.api.ec2.views import load_views
+from fabric.api.operations import Health
+from fabric.cloud.levels import Levels
+from fabric.metrics import Metrics
+from fabric.settings import Settings
+from fabric.tap import doors, firstrun, hosts, logic, transports
+from fabric.tap.options import DoorOptions
+from fabric.tap.process import process, running
+from fabric.tap.start import Step
+
+Options = DoorOptions
+
+
+def makeService(options: DoorOptions) -> IService:
+    """
+    The service, as C{twistd} asks for it.
+    """
+    return process(options, "cloud", build)
+
+
+def build(reactor: Any, settings: Settings) -> Sequence[Step]:
+    """
+    The steps of the process: what others need comes first, clients last.
+    """
+    metrics, views, points = Metrics(), load_views(), logic.faults(settings)
+    queue, queue_step = transports.queue(reactor, settings, metrics)
+    store, store_steps = transports.any_store(reactor, settings, metrics, views)
+    people, people_steps = transports.any_directory(reactor, settings)
+    parts = logic.assembled(reactor, settings, store, queue, points)
+    health = Health(reactor, "cloud", {"store": store.pools, "queue": queue.depths, "directory": people.users})
+    routes = doors.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics))
+    front = doors.front(reactor, settings, metrics, parts.cloud, store, people, views, routes)
+    return [
+        firstrun.data_directory(settings),
+        *store_steps,
+        *people_steps,
+        queue_step,
+        running("controller", logic.controller(reactor, settings, store, queue, parts)),
+        running("scheduler", logic.scheduler(reactor, settings, queue, parts, points)),
+        running("network", hosts.network(reactor, settings, queue, points)),
+        running("volume", hosts.volume(reactor, settings, queue, points)),
+        running("compute", hosts.compute(reactor, settings, queue, points)),
+        front.step("doors"),
+        firstrun.administrator(settings, people, front),
+        firstrun.greeting(settings, front),
+        Step("keys", parts.key_pool.fill, transports.nothing),
+    ]

@@ -1,0 +1,82 @@
+"""
+The doors at one endpoint: EC2, admin, health and metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fabric.api.admin import door as admin
+from fabric.api.admin.door import AdminDoor
+from fabric.api.admin.machines import MachineActions
+from fabric.api.admin.people import PeopleActions
+from fabric.api.admin.registry import actions
+from fabric.api.ec2.actions.catalog import ec2_actions
+from fabric.api.ec2.door import EC2Door
+from fabric.api.ec2.views import EC2Views
+from fabric.api.ec2.wire.model import load_model
+from fabric.api.interface import IDoor
+from fabric.api.operations import Health, HealthDoor, MetricsDoor, Probe
+from fabric.api.site import Limits, Site
+from fabric.cloud import Cloud
+from fabric.cloud.levels import Levels
+from fabric.metrics import Metrics
+from fabric.settings import Settings
+from fabric.store.interface import IStore
+from fabric.tap.listening import Listening, advertised
+from fabric.tap.start import Step
+from fabric.tap.transports import nothing
+from fabric.users.interface import IDirectory
+
+
+def operations(health: Health, metrics: Metrics, levels: Levels | None = None) -> dict[str, IDoor]:
+    """
+    @return: C{/health} and C{/metrics}.
+    """
+    before = levels.read if levels is not None else nothing
+    return {"/health": HealthDoor(health), "/metrics": MetricsDoor(metrics, before)}
+
+
+def watched(
+    reactor: Any,
+    settings: Settings,
+    metrics: Metrics,
+    name: str,
+    probes: Mapping[str, Probe],
+    levels: Levels | None = None,
+) -> list[Step]:
+    """
+    @return: the step that opens C{/health} and C{/metrics} of a service that
+        has no other door; none when settings want none.
+    """
+    if not settings.operations.endpoint:
+        return []
+    routes = operations(Health(reactor, name, probes), metrics, levels)
+    return [Listening(reactor, settings.operations.endpoint, Site(reactor, routes)).step("operations")]
+
+
+def front(
+    reactor: Any,
+    settings: Settings,
+    metrics: Metrics,
+    cloud: Cloud,
+    store: IStore,
+    people: IDirectory,
+    views: EC2Views,
+    routes: dict[str, IDoor],
+) -> Listening:
+    """
+    @param routes: those of L{operations}.
+    @return: the endpoint that clients talk to.
+    """
+    where = advertised(settings.api.endpoint, settings.api.url).partition("://")[2]
+    registry = ec2_actions(cloud, views, settings.region, where)
+    ec2 = EC2Door(people, registry, load_model(registry.names()), reactor, metrics)
+    doors: dict[str, IDoor] = {"/": ec2, "/services/Cloud": ec2, **routes}
+    if settings.api.admin:
+        owners = (PeopleActions(people), MachineActions(cloud, store))
+        doors[admin.PATH] = AdminDoor(people, actions(owners), reactor, metrics)
+    api = settings.api
+    limits = Limits(body=api.body_bytes, header=api.header_bytes, idle=api.idle_seconds, receive=api.request_seconds)
+    return Listening(reactor, api.endpoint, Site(reactor, doors, limits))
