@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +22,9 @@ from fabric.users.memo import Ages, Memo
 from fabric.users.names import Layout, below, leaf, require_id
 from fabric.users.questions import MEMBERSHIP, Questions
 from fabric.users.session import Change, Refused, Server, Session, equal
+
+_LONGEST = 200
+"""Longest access key with project, in characters; longer ones are not even remembered as unknown."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -90,6 +93,8 @@ class LDAPDirectory:
 
     def identify(self, access_key: str) -> Deferred[Identity]:
         """See L{IDirectory}."""
+        if len(access_key) > _LONGEST:
+            return fail(errors.NotFound(kind="access key", id=access_key[:_LONGEST]))
         return self._identities.get(access_key, lambda: self._questions.identify(access_key).addErrback(self._refused))
 
     def user(self, id: str) -> Deferred[User]:
@@ -125,17 +130,8 @@ class LDAPDirectory:
         if (yield self._questions.users_where(equal("uid", id))):
             raise errors.AlreadyExists(kind="user", name=id, holder=id)
         yield self._require_free(user.access_key, id)
-        attributes = {
-            "objectClass": ["top", "person", "organizationalPerson", "inetOrgPerson", "novaUser"],
-            "uid": [id],
-            "cn": [id],
-            "sn": [id],
-            "accessKey": [user.access_key],
-            "secretKey": [user.secret_key],
-            "isNovaAdmin": [_boolean(admin)],
-        }
         try:
-            yield self._session.add(self._layout.user(id), attributes)
+            yield self._session.add(self._layout.user(id), _person(user))
         except Refused as why:
             raise _taken(why, "user", id, user.access_key) from why
         try:
@@ -151,7 +147,7 @@ class LDAPDirectory:
         dn, _ = yield self._questions.find_user(id)
         mine = yield self._questions.search(self._layout.projects, equal("member", dn), MEMBERSHIP)
         for entry in mine:
-            if self._questions.is_project(entry) and self._questions.manages(entry, id):
+            if self._questions.is_project(entry) and self._questions.manages(entry, dn):
                 raise errors.InUse(kind="user", id=id, by=leaf(entry.dn))
         mine += yield self._questions.search(self._layout.roles, equal("member", dn), MEMBERSHIP)
         for entry in sorted(mine, key=self._questions.is_project):
@@ -179,7 +175,8 @@ class LDAPDirectory:
             return user
         try:
             yield self._session.modify(dn, changes)
-            yield self._require_free(access_key or user.access_key, id)
+            if access_key is not None and access_key != user.access_key:
+                yield self._require_free(access_key, id)
         except Refused as why:
             raise _taken(why, "user", id, access_key or "") from why
         except errors.AlreadyExists:
@@ -388,6 +385,18 @@ class LDAPDirectory:
 
     def _unexpected(self, why: Refused) -> errors.Unavailable:
         return errors.Unavailable(service="ldap", why=f"the server refused: {why.message or ''} (code {why.code})")
+
+
+def _person(user: User) -> dict[str, list[str]]:
+    return {
+        "objectClass": ["top", "person", "organizationalPerson", "inetOrgPerson", "novaUser"],
+        "uid": [user.id],
+        "cn": [user.name],
+        "sn": [user.name],
+        "accessKey": [user.access_key],
+        "secretKey": [user.secret_key],
+        "isNovaAdmin": [_boolean(user.admin)],
+    }
 
 
 def _boolean(value: bool) -> str:

@@ -11,6 +11,9 @@ C{isNovaAdmin}, C{projectManager}), so that its directories can be read::
                       cn=sysadmin        groupOfNames: who is sysadmin in web
       ou=Roles      cn=itsec           groupOfNames: who is itsec everywhere
 
+A user's DN begins with C{uid=}, a project's and a role's with C{cn=}; what
+stands there is the id.  People who stand otherwise are not seen.
+
 That somebody is cloudadmin everywhere is said by C{isNovaAdmin}, alone.
 """
 

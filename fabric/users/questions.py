@@ -14,12 +14,12 @@ from fabric import errors
 from fabric.users import session as wire
 from fabric.users.interface import GLOBAL_ROLES, ROLES, Identity, Project, User
 from fabric.users.keys import is_key
-from fabric.users.names import Layout, below, first, is_id, leaf
+from fabric.users.names import Layout, below, first, is_id, leaf, rdns
 from fabric.users.session import Entry, Refused, Session, both, equal
 
-_USER = ("uid", "cn", "accessKey", "secretKey", "isNovaAdmin")
-_PROJECT = ("cn", "projectManager", "description", "member")
-MEMBERSHIP = ("cn", "projectManager")
+_USER = ("cn", "accessKey", "secretKey", "isNovaAdmin")
+_PROJECT = ("projectManager", "description", "member")
+MEMBERSHIP = ("projectManager", "cn")
 
 
 class Questions:
@@ -37,6 +37,7 @@ class Questions:
 
     @inlineCallbacks
     def identify(self, access_key: str) -> Generator[Deferred[Any], Any, Identity]:
+        """See L{fabric.users.interface.IDirectory.identify}."""
         key, _, wanted = access_key.rpartition(":") if ":" in access_key else (access_key, "", "")
         found = (yield self.users_where(equal("accessKey", key))) if is_key(key) else []
         found = [(dn, user) for dn, user in found if user.access_key == key]
@@ -67,15 +68,15 @@ class Questions:
     @inlineCallbacks
     def memberships(self, dn: str, user: User) -> Generator[Deferred[Any], Any, Any]:
         """
-        @return: the user's roles by project that it is a member of, and those
-            held everywhere.
+        @return: the roles of a user by project that it is a member of, and the
+            roles held everywhere.  Roles where it is no member don't count.
         """
         asked: list[Deferred[Any]] = [
             self.search(self._layout.projects, equal("member", dn), MEMBERSHIP),
             self._global_roles(dn, user),
         ]
         entries, everywhere = yield gatherResults(asked, consumeErrors=True).addErrback(_first)
-        mine = {first(e.attributes, "cn"): self._derived(e, user.id) for e in entries if self.is_project(e)}
+        mine = {leaf(e.dn): self._derived(e, dn) for e in entries if self.is_project(e)}
         folded = {id.lower(): id for id in mine}
         for entry in entries:
             parts = below(entry.dn, self._layout.projects) or ()
@@ -93,6 +94,7 @@ class Questions:
 
     @inlineCallbacks
     def roles(self, id: str, project: str | None) -> Generator[Deferred[Any], Any, frozenset[str]]:
+        """Roles held in a project, or everywhere with None."""
         dn, user = yield self.find_user(id)
         if project is None:
             everywhere: frozenset[str] = yield self._global_roles(dn, user)
@@ -104,11 +106,13 @@ class Questions:
 
     @inlineCallbacks
     def users(self) -> Generator[Deferred[Any], Any, list[User]]:
+        """All users, by id."""
         found = yield self.users_where()
         return sorted((user for _, user in found), key=lambda user: user.id)
 
     @inlineCallbacks
     def projects(self, user: str | None) -> Generator[Deferred[Any], Any, list[Project]]:
+        """All projects, or those of a member, by id."""
         wanted = equal("objectClass", "novaProject")
         if user is not None:
             dn, _ = yield self.find_user(user)
@@ -126,27 +130,32 @@ class Questions:
 
     @inlineCallbacks
     def find_user(self, id: str) -> Generator[Deferred[Any], Any, tuple[str, User]]:
+        """A user and its DN.  @raise NotFound: no such user, or no one such."""
         found = (yield self.users_where(equal("uid", id))) if is_id(id) else []
-        for dn, user in found:
-            if user.id == id:
-                return dn, user
-        raise errors.NotFound(kind="user", id=id)
+        exact: list[tuple[str, User]] = [(dn, user) for dn, user in found if user.id == id]
+        if len(exact) > 1:
+            self.log.error("User {id} is refused: it stands at {n} places", id=id, n=len(exact))
+        if len(exact) != 1:
+            raise errors.NotFound(kind="user", id=id)
+        return exact[0]
 
     @inlineCallbacks
     def find_project(self, id: str) -> Generator[Deferred[Any], Any, Project]:
+        """@raise NotFound: no such project."""
         if is_id(id):
             wanted = both(equal("objectClass", "novaProject"), equal("cn", id))
             for entry in (yield self.search(self._layout.projects, wanted, _PROJECT, wire.ONE)):
-                if first(entry.attributes, "cn") == id:
+                if leaf(entry.dn) == id:
                     return self._as_project(entry)
         raise errors.NotFound(kind="project", id=id)
 
     @inlineCallbacks
     def users_where(self, *filters: Any) -> Generator[Deferred[Any], Any, list[tuple[str, User]]]:
+        """The users that all filters match, with their DNs."""
         wanted = both(equal("objectClass", "novaUser"), *filters)
         entries = yield self.search(self._layout.users, wanted, _USER)
-        found = [(entry.dn, _as_user(entry)) for entry in entries]
-        return [(dn, user) for dn, user in found if is_id(user.id)]
+        named = [(self._layout.member(entry.dn), entry) for entry in entries]
+        return [(entry.dn, _as_user(id, entry)) for id, entry in named if id is not None]
 
     @inlineCallbacks
     def search(
@@ -164,29 +173,29 @@ class Questions:
             return []
 
     def is_project(self, entry: Entry) -> bool:
+        """Whether an entry is a project, and not the group of a role."""
         return "projectmanager" in entry.attributes and len(below(entry.dn, self._layout.projects) or ()) == 1
 
-    def manages(self, entry: Entry, id: str) -> bool:
-        manager = self._layout.member(first(entry.attributes, "projectmanager"))
-        return manager is not None and manager.lower() == id.lower()
+    def manages(self, entry: Entry, dn: str) -> bool:
+        """Whether the user at C{dn} manages the project."""
+        return rdns(first(entry.attributes, "projectmanager")) == rdns(dn)
 
-    def _derived(self, entry: Entry, id: str) -> frozenset[str]:
-        return frozenset({"projectmanager"} if self.manages(entry, id) else ())
+    def _derived(self, entry: Entry, dn: str) -> frozenset[str]:
+        return frozenset({"projectmanager"} if self.manages(entry, dn) else ())
 
     def _as_project(self, entry: Entry) -> Project:
         member = self._layout.member
         named = (member(value.decode("utf-8", "replace")) for value in entry.attributes.get("member", ()))
         return Project(
-            id=first(entry.attributes, "cn"),
+            id=leaf(entry.dn),
             manager=member(first(entry.attributes, "projectmanager")) or "",
             description=first(entry.attributes, "description"),
             members=tuple(sorted({id for id in named if id is not None})),
         )
 
 
-def _as_user(entry: Entry) -> User:
+def _as_user(id: str, entry: Entry) -> User:
     got = entry.attributes
-    id = first(got, "uid")
     admin = first(got, "isnovaadmin").upper() == "TRUE"
     return User(id, first(got, "cn") or id, first(got, "accesskey"), first(got, "secretkey"), admin)
 

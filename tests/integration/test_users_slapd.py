@@ -123,6 +123,13 @@ class SharedDirectoryTests(_Slapd):
         self.assertEqual((yield directory.user("ann")).name, "Ann Größe")
         self.assertEqual((yield directory.project("web")).manager, "ann")
         self.assertEqual((yield directory.identify("ANN")).roles, {"projectmanager"})
+        other = {"objectClass": ["inetOrgPerson", "novaUser"], "cn": ["x"], "sn": ["x"]}
+        yield session.add(
+            f"uid=ann,{LAYOUT.users}", {**other, "accessKey": ["ANN2"], "secretKey": ["S"], "uid": ["ann"]}
+        )
+        yield session.modify(LAYOUT.project("web"), [(wire.ADD, "member", [dn])])
+        self.assertEqual((yield directory.identify("ANN2:web")).roles, frozenset())
+        yield self.assertFailure(self.client().user("ann"), errors.NotFound)
 
     @inlineCallbacks
     def test_lastOfAProject(self) -> Steps:
