@@ -43,6 +43,8 @@ def _write(method: Callable[Concatenate[LDAPDirectory, P], Generator[Deferred[An
     @wraps(method)
     def write(self: LDAPDirectory, /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         def done(result: T) -> T:
+            about = args[0] if args else next(iter(kwargs.values()), "")
+            self.log.info("{change} {about}", change=method.__name__, about=about)
             self._identities.forget()
             self._answers.forget()
             return result

@@ -123,10 +123,20 @@ class SharedDirectoryTests(_Slapd):
         self.assertEqual((yield directory.user("ann")).name, "Ann Größe")
         self.assertEqual((yield directory.project("web")).manager, "ann")
         self.assertEqual((yield directory.identify("ANN")).roles, {"projectmanager"})
-        other = {"objectClass": ["inetOrgPerson", "novaUser"], "cn": ["x"], "sn": ["x"]}
-        yield session.add(
-            f"uid=ann,{LAYOUT.users}", {**other, "accessKey": ["ANN2"], "secretKey": ["S"], "uid": ["ann"]}
-        )
+
+    @inlineCallbacks
+    def test_namesakes(self) -> Steps:
+        """Of two people with one id, at two places, neither has what is the other's."""
+        session = Session(reactor, self.server())
+        self.addCleanup(session.stop)
+        directory = self.client()
+        yield bootstrap(directory)
+        yield directory.create_user("ann", "ANN", "S", False)
+        yield directory.create_project("web", "ann", "", ())
+        yield session.add(f"ou=Berlin,{LAYOUT.users}", {"objectClass": ["organizationalUnit"], "ou": ["Berlin"]})
+        other = {"objectClass": ["inetOrgPerson", "novaUser"], "uid": ["ann"], "cn": ["x"], "sn": ["x"]}
+        dn = f"uid=ann,ou=Berlin,{LAYOUT.users}"
+        yield session.add(dn, {**other, "accessKey": ["ANN2"], "secretKey": ["S"]})
         yield session.modify(LAYOUT.project("web"), [(wire.ADD, "member", [dn])])
         self.assertEqual((yield directory.identify("ANN2:web")).roles, frozenset())
         yield self.assertFailure(self.client().user("ann"), errors.NotFound)
