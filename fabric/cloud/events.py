@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.logger import Logger
 
 from fabric.store.interface import IStore
 
@@ -21,8 +20,6 @@ class EventReader:
     """
     Follows the cloud's stream from a time on, and tells a listener.
     """
-
-    log = Logger()
 
     def __init__(self, store: IStore, listener: Listener, since: float) -> None:
         """
@@ -44,7 +41,6 @@ class EventReader:
             events = yield self._store.events(self._position, BATCH, None)
             for position, event in events:
                 self._position = position
-                self.log.debug("{request}: {kind} {id} {what} {state}", **{"state": "", **event})
                 self._listener(event)
             total += len(events)
             if len(events) < BATCH:

@@ -70,24 +70,30 @@ def _encode_type(hint: Any) -> Convert | None:
 
 @cache
 def _decoder(cls: Hashable) -> Convert:
+    """
+    Every key is there in nearly all that is read, and is fetched by one
+    compiled expression; only what another version wrote is looked at key by key.
+    """
     hints = typing.get_type_hints(cls)
-    converts = {field.name: _decode_type(hints[field.name]) for field in attrs.fields(typing.cast(Any, cls))}
+    fields = [
+        (field.name, field.alias, _decode_type(hints[field.name])) for field in attrs.fields(typing.cast(Any, cls))
+    ]
+    body = ", ".join(
+        f"{alias}=d[{name!r}]" if convert is None else f"{alias}=c{at}(d[{name!r}])"
+        for at, (name, alias, convert) in enumerate(fields)
+    )
+    scope: dict[str, Any] = {f"c{at}": convert for at, (_, _, convert) in enumerate(fields)}
+    whole = typing.cast(Convert, eval(f"lambda d: cls({body})", scope | {"cls": cls}))
     make = typing.cast(Any, cls)
-    aliases = {field.name: field.alias for field in attrs.fields(typing.cast(Any, cls))}
 
-    def convert(data: dict[str, Any]) -> Any:
-        arguments = {}
-        for key, value in data.items():
-            inner = converts.get(key, _unknown)
-            if inner is not _unknown:
-                arguments[aliases[key]] = value if inner is None else inner(value)
-        return make(**arguments)
+    def decode_any(data: dict[str, Any]) -> Any:
+        try:
+            return whole(data)
+        except KeyError:
+            known = [(alias, convert, data[name]) for name, alias, convert in fields if name in data]
+            return make(**{alias: value if convert is None else convert(value) for alias, convert, value in known})
 
-    return convert
-
-
-def _unknown(value: Any) -> Any:
-    raise AssertionError("a marker, never called")
+    return decode_any
 
 
 def _decode_type(hint: Any) -> Convert | None:
