@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -220,8 +220,8 @@ class Exchange:
         All headers came.  A body far too long is refused before it is sent.
         """
         if length is not None and length > self.site.limits.body:
-            self.headers.pop("expect", None)
-            if length > self.site.limits.body * _DRAINED:
+            asks_first = self.headers.pop("expect", None) is not None
+            if asks_first or length > self.site.limits.body * _DRAINED:
                 self._refuse_and_close()
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -335,7 +335,8 @@ class Exchange:
 @implementer(IPushProducer)
 class Stream:
     """
-    Sends chunks while the transport takes them, one a turn of the reactor.
+    Sends chunks while the transport takes them, one a turn of the reactor.  A
+    client that takes nothing for as long as a connection may be idle is cut off.
     """
 
     log = Logger()
@@ -349,6 +350,7 @@ class Stream:
         self._paused = False
         self._waiting = False
         self._ended = False
+        self._stalled: IDelayedCall | None = None
 
     def start(self) -> Deferred[None]:
         """
@@ -362,15 +364,28 @@ class Stream:
     def pauseProducing(self) -> None:
         """The client is slow."""
         self._paused = True
+        if self._stalled is None and not self._ended:
+            site = self._exchange.site
+            self._stalled = site.reactor.callLater(site.limits.idle, self._cut_off)
 
     def resumeProducing(self) -> None:
         """The client takes more."""
+        self._forget_stall()
         if self._paused:
             self._paused = False
             self._pull_soon()
 
     def stopProducing(self) -> None:
         """The connection ends; L{_client_left} follows."""
+
+    def _forget_stall(self) -> None:
+        stalled, self._stalled = self._stalled, None
+        if stalled is not None:
+            stalled.cancel()
+
+    def _cut_off(self) -> None:
+        self._stalled = None
+        self._channel.transport.abortConnection()
 
     def _pull_soon(self) -> None:
         if not self._waiting and not self._ended:
@@ -406,13 +421,14 @@ class Stream:
         if self._ended:
             return
         if data:
-            write = self._channel.transport.write
-            write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            parts = (b"%x\r\n" % len(data), data, b"\r\n") if self._chunked else (data,)
+            self._channel.transport.writeSequence(parts)
         if not self._paused:
             self._pull_soon()
 
     def _end(self) -> None:
         self._ended = True
+        self._forget_stall()
         if self._chunked:
             self._channel.transport.write(b"0\r\n\r\n")
         self._channel.unregisterProducer()
@@ -422,6 +438,7 @@ class Stream:
     def _fail(self, failure: Failure) -> None:
         if not self._ended:
             self._ended = True
+            self._forget_stall()
             self._channel.unregisterProducer()
             self._channel.transport.abortConnection()
             self._finished.errback(failure)
@@ -429,6 +446,7 @@ class Stream:
     def _client_left(self) -> None:
         if not self._ended:
             self._ended = True
+            self._forget_stall()
             self._channel.unregisterProducer()
             self._chunks = iter(())
             self._finished.callback(None)

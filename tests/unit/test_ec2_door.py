@@ -362,6 +362,17 @@ class ListingTests(DoorCase):
         self.transport.producer.resumeProducing()
         self.clock.pump([0] * 5)
         self.assertEqual(["b", "c"], self.asked)
+        self.clock.advance(59)
+        self.assertFalse(self.transport.aborted)
+
+    def test_stalled_client(self) -> None:
+        """A client that takes nothing for a minute is cut off, with what is held for it."""
+        self.send(self.signed("Action=DescribeInstances"))
+        self.transport.producer.pauseProducing()
+        self.clock.advance(59)
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(1)
+        self.assertTrue(self.transport.aborted)
 
     def test_client_leaves(self) -> None:
         """When the client is gone no more pages are asked for, and a page that comes late is dropped."""
