@@ -99,13 +99,33 @@ for _, take in ipairs(plan.takes) do
   end
 end
 
+-- A text with the members in place of their placeholders.
+local function filled(text)
+  for _, prefix in ipairs(plan.prefixes) do
+    local parts, from = {}, 1
+    local start, last = string.find(text, prefix, 1, true)
+    while start do
+      local number = string.match(text, '^%d+~', last + 1) or ''
+      parts[#parts + 1] = string.sub(text, from, start - 1)
+      from = last + 1 + #number
+      parts[#parts + 1] = members[prefix .. number] or string.sub(text, start, from - 1)
+      start, last = string.find(text, prefix, from, true)
+    end
+    if from > 1 then
+      parts[#parts + 1] = string.sub(text, from)
+      text = table.concat(parts)
+    end
+  end
+  return text
+end
+
 -- The texts, with those members in them, and what they change.
 local argument = 2
 for position, put in ipairs(plan.puts) do
   local row, texts = put_rows[position], {}
   for index = 1, 2 + #put[5] do
     local text = ARGV[argument]
-    if put[4] == 1 then text = string.gsub(text, plan.pattern, members) end
+    if put[4] == 1 then text = filled(text) end
     texts[index] = text
     argument = argument + 1
   end

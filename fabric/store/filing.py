@@ -49,20 +49,22 @@ class Filed:
     @ivar derived: all that is filed for it, as JSON.
     @ivar views: its views by name.
     @ivar members: the pools that exist because of it.
+    @ivar held: C{(pool, member)} pairs that it holds.
     """
 
     text: bytes
     derived: bytes
     views: dict[str, bytes]
     members: Mapping[str, tuple[str, ...]]
+    held: tuple[tuple[str, str], ...]
 
 
 def file(record: Record, views: dict[str, bytes]) -> Filed:
     """
     @return: what is to be stored for a record and its rendered views.
     """
-    members = record.pool_members()
-    return Filed(dump(record), dump_derived(record, record.derived(), views, members), views, members)
+    members, derived = record.pool_members(), record.derived()
+    return Filed(dump(record), dump_derived(record, derived, views, members), views, members, derived.pools)
 
 
 def dump(record: Record) -> bytes:

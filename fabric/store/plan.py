@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import attrs
 import orjson
@@ -17,7 +16,7 @@ from fabric.model.record import Record
 from fabric.store.filing import Filed, check_members, file, load
 from fabric.store.interface import Committed, IViews, Stored, Transaction
 
-_PLACEHOLDER = re.compile(r"take-[0-9a-f]{24}-[0-9]+-")
+_PLACEHOLDER = re.compile(rb"~take-[0-9a-f]{24}-[0-9]+~")
 
 KEPT = 100_000
 """About how many events are kept of all projects together."""
@@ -38,7 +37,7 @@ class Taking(Transaction):
 
     def take(self, pool: str) -> str:
         """See L{Transaction.take}."""
-        placeholder = f"take-{self.nonce}-{len(self.takes)}-"
+        placeholder = f"~take-{self.nonce}-{len(self.takes)}~"
         self.takes.append((placeholder, pool))
         return placeholder
 
@@ -63,9 +62,10 @@ def plan(transaction: Transaction, views: IViews) -> Plan:
     """
     filed = [file(record, views.render(record)) for record, _ in transaction.puts]
     _refuse_twice(transaction)
-    nonces = {placeholder.rsplit("-", 2)[0].encode() for placeholder, _ in transaction.takes}
-    takers = [any(nonce in item.text for nonce in nonces) for item in filed] if nonces else [False] * len(filed)
-    takes, placeholders = _takes(transaction)
+    prefixes = {placeholder.rpartition("-")[0] + "-" for placeholder, _ in transaction.takes}
+    marks = [prefix.encode() for prefix in prefixes]
+    takers = [any(mark in item.text for mark in marks) for item in filed] if marks else [False] * len(filed)
+    takes, placeholders = _takes(transaction, filed)
     data = {
         "request": transaction.request_id,
         "puts": [
@@ -75,7 +75,7 @@ def plan(transaction: Transaction, views: IViews) -> Plan:
         "deletes": transaction.deletes,
         "limits": transaction.limits,
         "takes": takes,
-        "pattern": "take%-%x+%-%d+%-",
+        "prefixes": list(prefixes),
         "needs": transaction.needs,
         "pools": _pools(transaction, filed),
         "keep": KEPT,
@@ -94,15 +94,15 @@ def _refuse_twice(transaction: Transaction) -> None:
         raise ValueError("a transaction writes one record twice")
 
 
-def _takes(transaction: Transaction) -> tuple[list[tuple[str, list[str], list[str]]], list[str]]:
+def _takes(transaction: Transaction, filed: Sequence[Filed]) -> tuple[list[tuple[str, list[str], list[str]]], list[str]]:
     if not transaction.takes:
         return [], []
     by_pool: dict[str, list[str]] = {}
     for placeholder, pool in transaction.takes:
         by_pool.setdefault(pool, []).append(placeholder)
-    named = {(pool, member) for record, _ in transaction.puts for pool, member in record.derived().pools}
+    named = {pair for item in filed for pair in item.held if pair[1][:1] != "~"}
     takes = [
-        (pool, placeholders, [member for where, member in named if where == pool and not _PLACEHOLDER.match(member)])
+        (pool, placeholders, [member for where, member in named if where == pool])
         for pool, placeholders in by_pool.items()
     ]
     return takes, [placeholder for placeholders in by_pool.values() for placeholder in placeholders]
@@ -126,16 +126,17 @@ def committed(transaction: Transaction, sent: Plan, reply: Sequence[bytes]) -> C
     if reply[0] != b"ok":
         raise refusal(reply)
     taken = {name: member.decode() for name, member in zip(sent.placeholders, reply[1:], strict=True)}
+    raw = {name.encode(): member.encode() for name, member in taken.items()}
     records = [
-        Stored(_with_members(record, item, taken) if taker else record, generation + 1)
+        Stored(_with_members(record, item, raw) if taker else record, generation + 1)
         for (record, generation), item, taker in zip(transaction.puts, sent.filed, sent.takers, strict=True)
     ]
     return Committed(taken, records)
 
 
-def _with_members(record: Record, item: Filed, taken: Mapping[str, str]) -> Record:
-    text = _PLACEHOLDER.sub(lambda found: taken.get(found[0], found[0]), item.text.decode())
-    return load(type(record), text.encode())
+def _with_members(record: Record, item: Filed, taken: Mapping[bytes, bytes]) -> Record:
+    text = _PLACEHOLDER.sub(lambda found: taken.get(found[0], found[0]), item.text)
+    return load(type(record), text)
 
 
 def refusal(reply: Sequence[bytes]) -> errors.FabricError:
@@ -155,10 +156,3 @@ _REFUSALS: Mapping[str, Callable[..., errors.FabricError]] = {
     "InUse": errors.InUse,
     "LimitExceeded": lambda counter, *numbers: errors.LimitExceeded(counter, *map(int, numbers)),
 }
-
-
-def dump_query(data: dict[str, Any]) -> bytes:
-    """
-    @return: a query as the list script takes it.
-    """
-    return orjson.dumps(data)

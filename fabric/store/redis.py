@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
+import orjson
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
@@ -20,7 +21,7 @@ from fabric.store import scripts
 from fabric.store.connection import RedisPool
 from fabric.store.filing import facet_key, load, scope_key, wanted
 from fabric.store.interface import Committed, Finding, IStore, IViews, Page, Query, Stored, Transaction, Want
-from fabric.store.plan import Taking, committed, dump_query, plan
+from fabric.store.plan import Taking, committed, plan
 from fabric.store.scripts import Script
 
 R = TypeVar("R", bound=Record)
@@ -158,7 +159,7 @@ class RedisStore:
         items: list[Any] = []
         width = 2 if view is None else 1
         while True:
-            cursor, unfinished, missing, *found = yield self._run(operation, scripts.LIST, dump_query(data))
+            cursor, unfinished, missing, *found = yield self._run(operation, scripts.LIST, orjson.dumps(data))
             items += found
             if not unfinished:
                 return Page(items, cursor.decode(), tuple(id.decode() for id in missing))

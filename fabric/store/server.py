@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from fabric.errors import Unavailable
+
+_GUARD = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
+"""What setpriv does, where there is none: SIGTERM when the parent is gone."""
 
 READY = b"eady to accept connections"
 
@@ -84,8 +88,8 @@ class RedisProcess(ProcessProtocol):
         @param lock: a file descriptor that it keeps open.
         """
         setpriv = shutil.which("setpriv")
-        if setpriv:
-            command = [setpriv, "--pdeathsig", "TERM", "--", *command]
+        guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else [sys.executable, "-ISc", _GUARD]
+        command = [*guard, *command]
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         if lock is not None:
             descriptors[3] = lock
