@@ -45,7 +45,7 @@ def addresses_of(order: MachineOrder) -> tuple[str, ...]:
     return tuple([port.address for port in order.ports])
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: BaseException | None) -> str:
     """What went wrong, for the user's StateReason."""
     if isinstance(error, DriverFailure):
         return error.what

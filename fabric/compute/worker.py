@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -285,33 +285,29 @@ class ComputeWorker:
                 report = self._machines.failed(report)
             self._report(report, context)
 
+    def _bring_up(self, order: MachineOrder, hard: bool | None, context: Context) -> Deferred[None]:
+        work = maybeDeferred(self._driver.spawn, order) if hard is None else self._reboot(order, hard)
+        return self._in_time(work).addCallbacks(
+            self._is_up, self._not_up, callbackArgs=(order, context), errbackArgs=(order, context)
+        )
+
     @inlineCallbacks
-    def _bring_up(
-        self, order: MachineOrder, hard: bool | None, context: Context
-    ) -> Generator[Deferred[Any], Any, None]:
+    def _reboot(self, order: MachineOrder, hard: bool) -> Generator[Deferred[Any], Any, None]:
+        """Reboot what is here; bring up what isn't."""
         try:
-            if hard is None or not (yield self._rebooted(order, hard)):
-                yield self._in_time(self._driver.spawn(order))
-        except Exception as error:
-            yield self._not_up(order, error, context)
-            return
+            yield self._driver.reboot(order.id, hard, order.order)
+        except NotFound:
+            yield self._driver.spawn(order)
+
+    def _is_up(self, result: None, order: MachineOrder, context: Context) -> None:
         self._faults.reach("compute.spawned")
         self._report(self._machines.runs(order.id, order.order, addresses_of(order)), context)
 
     @inlineCallbacks
-    def _rebooted(self, order: MachineOrder, hard: bool) -> Generator[Deferred[Any], Any, bool]:
-        """Whether there was a machine to reboot."""
-        try:
-            yield self._in_time(self._driver.reboot(order.id, hard, order.order))
-        except NotFound:
-            return False
-        return True
-
-    @inlineCallbacks
-    def _not_up(self, order: MachineOrder, error: Exception, context: Context) -> Generator[Deferred[Any], Any, None]:
+    def _not_up(self, failure: Failure, order: MachineOrder, context: Context) -> Generator[Deferred[Any], Any, None]:
         """Undo what was begun, but never a disk that was there before; and report."""
-        message = sentence(error)
-        self._log_failure("brought up", order, error, context)
+        message = sentence(failure.value)
+        self._log_failure("brought up", order, failure.value, context)
         before = self._machines.get(order.id)
         try:
             if before is not None:
@@ -391,10 +387,12 @@ class ComputeWorker:
         """
         going: list[Deferred[None]] = []
         for order in orders:
-            yield self._slots.acquire()
-            done = act(order)
-            done.addBoth(self._done, order, turn)
-            going.append(done)
+            slot = self._slots.acquire()
+            if not slot.called:
+                yield slot
+            done = act(order).addBoth(self._done, order, turn)
+            if not done.called or isinstance(done.result, Failure):
+                going.append(done)
         for done in going:
             yield done
 
@@ -437,8 +435,10 @@ class ComputeWorker:
     def _report(self, report: MachineReport, context: Context) -> None:
         self._reporter.add(report, context.request_id)
 
-    def _log_failure(self, what: str, order: MachineOrder | Brief, error: Exception, context: Context) -> None:
-        names = {"request_id": context.request_id, "id": order.id, "what": what}
+    def _log_failure(
+        self, what: str, order: MachineOrder | Brief, error: BaseException | None, context: Context
+    ) -> None:
+        names: dict[str, Any] = {"request_id": context.request_id, "id": order.id, "what": what}
         if isinstance(error, FabricError):
             self.log.warn("{request_id}: {id} could not be {what}: {error}", error=error, **names)
         else:

@@ -154,7 +154,7 @@ class HistoryTests(SynchronousTestCase):
     """
 
     @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.lists(step, min_size=5, max_size=60), st.sampled_from([0.0, 2.0]))
+    @given(st.lists(step, min_size=15, max_size=60), st.sampled_from([0.0, 2.0]))
     def test_histories(self, steps, boot_seconds):
         """The host is as the last orders say, and its reports tell the truth."""
         with tempfile.TemporaryDirectory() as directory:
