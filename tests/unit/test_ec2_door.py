@@ -27,8 +27,9 @@ from fabric.api.ec2.door import EC2Door
 from fabric.api.ec2.errors import EC2Error
 from fabric.api.ec2.registry import Action, Registry
 from fabric.api.ec2.wire.model import load_model
+from fabric.api.exchange import Exchange
 from fabric.api.interface import IDoor, IExchange
-from fabric.api.site import Exchange, Limits, Site
+from fabric.api.site import Limits, Site
 from fabric.metrics import Metrics
 from fabric.store.interface import Page
 from fabric.users.interface import Identity
