@@ -150,7 +150,7 @@ def _range(cidr: str, reserved: int) -> IPNetwork:
         range_ = IPNetwork(cidr)
     except (AddrFormatError, ValueError):
         raise InvalidValue("cidr", cidr, "an IPv4 range, as 10.0.0.0/16") from None
-    if range_.version != 4 or range_.cidr != range_:
+    if range_.version != 4 or range_.ip != range_.network:
         raise InvalidValue("cidr", cidr, "an IPv4 range that begins at its own address")
     if not LARGEST <= range_.prefixlen <= 29:
         raise InvalidValue("cidr", cidr, f"a prefix from /{LARGEST} to /29")
