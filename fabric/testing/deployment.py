@@ -9,10 +9,21 @@ down, at the interpreter's exit.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.threads import blockingCallFromThread
 
 from fabric.testing.processes import TwistdProcess, free_port
+from fabric.testing.rabbitmq import ACCOUNT, PASSWORD, RabbitMQServer
+from fabric.testing.redis import RedisServer
+from fabric.testing.slapd import LAYOUT, Slapd
+from fabric.users.bootstrap import bootstrap
+from fabric.users.interface import User
+from fabric.users.ldap import LDAPDirectory
+from fabric.users.session import Server
 
 BRISK = {
     "controller.report_interval": "0.5",
@@ -82,3 +93,142 @@ class AllInOne:
     def stop(self) -> None:
         """End it in peace."""
         self.process.stop()
+
+
+SINGLE = {"cloud-api": 1, "cloud-controller": 1, "cloud-scheduler": 1, "cloud-compute": 1, "cloud-network": 1}
+DOUBLE = dict.fromkeys(SINGLE, 2) | {"cloud-volume": 1}
+"""How many processes of each service there are; the hosts' ones are on as many hosts."""
+
+_ON_HOSTS = ("cloud-compute", "cloud-network", "cloud-volume")
+
+
+class Deployment:
+    """
+    Every service in a process of its own, on a RabbitMQ, a Redis and an
+    OpenLDAP that are private too.
+
+    @ivar rabbitmq, redis, slapd: those servers; use them by L{wait}.
+    @ivar services: the processes by name, as C{cloud-api.1}.
+    @ivar ports: of the EC2 doors.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """
+        @param reactor: the one that runs in the main thread.
+        @param settings: for all services.
+        @param counts: how many of each; L{DOUBLE} if None.
+        """
+        self._reactor = reactor
+        self._directory = directory
+        self._settings = dict(settings or {})
+        self._counts = dict(counts or DOUBLE)
+        self.rabbitmq = RabbitMQServer(reactor)
+        self.redis = RedisServer(reactor)
+        self.slapd = Slapd(reactor)
+        self.services: dict[str, TwistdProcess] = {}
+        self.ports: list[int] = []
+        self._administrator: User | None = None
+        self._stops: list[Callable[[], Deferred[Any]]] = []
+
+    def wait(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call something in the reactor's thread and wait for its answer."""
+        return blockingCallFromThread(self._reactor, call, *arguments)
+
+    @property
+    def access_key(self) -> str:
+        """The administrator's."""
+        assert self._administrator is not None
+        return self._administrator.access_key
+
+    @property
+    def secret_key(self) -> str:
+        """The administrator's."""
+        assert self._administrator is not None
+        return self._administrator.secret_key
+
+    def start(self) -> None:
+        """Start the servers, then all services, and wait until they are well."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for server in (self.rabbitmq, self.redis, self.slapd):
+            self._stops.append(server.stop)
+            self.wait(server.start)
+        self._administrator = self.wait(self._bootstrap)
+        for name, count in self._counts.items():
+            for number in range(1, count + 1):
+                self._add(name, number)
+        for service in self.services.values():
+            service.start()
+        self.await_well()
+
+    @inlineCallbacks
+    def _bootstrap(self) -> Generator[Deferred[Any], Any, User]:
+        server = Server(self.slapd.endpoint, self.slapd.bind_dn, self.slapd.password)
+        directory = LDAPDirectory(self._reactor, server, LAYOUT)
+        try:
+            user: User = yield bootstrap(directory)
+        finally:
+            yield directory.stop()
+        return user
+
+    def _add(self, name: str, number: int) -> None:
+        directory = self._directory / f"node{number}"
+        directory.mkdir(exist_ok=True)
+        port = free_port()
+        arguments = [name, "--data", str(directory / "data"), "--host", f"node{number}"]
+        if name == "cloud-api":
+            arguments += ["--ec2", f"tcp:{port}:interface=127.0.0.1"]
+            self.ports.append(port)
+        else:
+            arguments += ["--operations", f"tcp:{port}:interface=127.0.0.1"]
+        settings = self._connections() | self._settings
+        service = f"{name}.{number}"
+        self.services[service] = TwistdProcess(service, arguments, self._directory, port, settings)
+
+    def _connections(self) -> dict[str, str]:
+        broker = self.rabbitmq.endpoint.removeprefix("tcp:")
+        return {
+            "queue.url": f"amqp://{ACCOUNT}:{PASSWORD}@{broker}/",
+            "store.url": self.redis.url,
+            "ldap.url": f"ldap://127.0.0.1:{self.slapd.port}",
+            "ldap.base": LAYOUT.base,
+            "ldap.bind_dn": self.slapd.bind_dn,
+            "ldap.password": self.slapd.password,
+            "log.level": "debug",
+        }
+
+    def of(self, name: str) -> list[TwistdProcess]:
+        """All processes of a service."""
+        return [process for process in self.services.values() if process.name.startswith(name + ".")]
+
+    def await_well(self) -> None:
+        """Wait until every service that runs is well."""
+        for process in self.services.values():
+            process.await_well()
+
+    def mend(self) -> None:
+        """Start whatever has ended, without fault points, and wait until all is well."""
+        for process in self.services.values():
+            if not process.alive:
+                process.start()
+        self.await_well()
+
+    def arm(self, name: str, point: str) -> None:
+        """Run all processes of a service anew, to be killed at a fault point."""
+        for process in self.of(name):
+            process.kill()
+            process.start({"faults": point})
+        for process in self.of(name):
+            process.await_well()
+
+    def stop(self) -> None:
+        """End everything; what can't be ended in peace is killed."""
+        for process in self.services.values():
+            process.kill()
+        while self._stops:
+            self.wait(self._stops.pop())

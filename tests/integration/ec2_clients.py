@@ -8,7 +8,6 @@ makes of it.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
@@ -258,7 +257,7 @@ class BotoClient:
         """The text of the console."""
         with self._faults():
             output = self._ec2.get_console_output(id).output
-        return base64.b64decode(output).decode() if output else ""
+        return output.decode() if isinstance(output, bytes) else str(output or "")
 
     def act(self, verb: str, ids: Sequence[str]) -> None:
         """C{reboot}, C{stop}, C{start} or C{terminate}."""

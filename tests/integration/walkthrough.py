@@ -108,9 +108,18 @@ class Walk:
         assert self._name not in self._client.key_pairs()
 
     def _await(self, ids: Sequence[str], state: str) -> None:
+        self.await_state(self._client, ids, state)
+
+    @staticmethod
+    def await_state(client: Client, ids: Sequence[str], state: str) -> None:
+        """
+        Look until all are in a state.
+
+        @raise AssertionError: they were not in time.
+        """
         ends = time.monotonic() + PATIENCE
         while True:
-            states = self._client.states(ids)
+            states = client.states(ids)
             if set(states.values()) == {state}:
                 return
             assert time.monotonic() < ends, f"{states}, not {state}"

@@ -28,6 +28,10 @@ from twisted.internet.stdio import StandardIO
 from twisted.protocols.basic import LineReceiver
 from zope.interface import Interface, implementer
 
+from fabric.rpc.amqp.queue import AMQPQueue
+from fabric.rpc.interface import Address, Context
+from fabric.testing.rabbitmq import ACCOUNT, PASSWORD
+
 BODY = "x" * 200
 PREFETCH = 64
 
@@ -56,23 +60,23 @@ class Echo:
         return body
 
 
+def _fabric_queue(port: int) -> AMQPQueue:
+    return AMQPQueue(reactor, f"tcp:127.0.0.1:{port}", ACCOUNT, PASSWORD, exchange="bench")
+
+
 @inlineCallbacks
 def fabric_serve(port: int) -> Generator[Deferred[Any], Any, None]:
     """Listen with this project's queue."""
-    from fabric.rpc.interface import Address
-    from fabric.testing.bench.queues import fabric_queue
-
-    queue = yield fabric_queue(reactor, port)
+    queue = _fabric_queue(port)
+    yield queue.start()
     yield queue.listen(Address("bench"), IEcho, Echo(), PREFETCH)
 
 
 @inlineCallbacks
 def fabric_drive(port: int) -> Generator[Deferred[Any], Any, Call]:
     """Call with this project's queue."""
-    from fabric.rpc.interface import Address, Context
-    from fabric.testing.bench.queues import fabric_queue
-
-    queue = yield fabric_queue(reactor, port)
+    queue = _fabric_queue(port)
+    yield queue.start()
     remote = queue.caller(IEcho, Address("bench"), Context("bench", 30.0))
     return lambda: remote.echo(BODY)
 
@@ -82,11 +86,12 @@ def _pika_channel(port: int) -> Generator[Deferred[Any], Any, Any]:
     import pika
     from pika.adapters.twisted_connection import TwistedProtocolConnection
 
-    connection = TwistedProtocolConnection(pika.ConnectionParameters(heartbeat=60))
+    account = pika.PlainCredentials(ACCOUNT, PASSWORD)
+    connection = TwistedProtocolConnection(pika.ConnectionParameters(credentials=account, heartbeat=20))
     yield connectProtocol(clientFromString(reactor, f"tcp:127.0.0.1:{port}"), connection)
     yield connection.ready
     channel = yield connection.channel()
-    yield channel.exchange_declare("bench-pika", exchange_type="topic")
+    yield channel.exchange_declare("bench-pika", exchange_type="topic", durable=True)
     return channel
 
 
@@ -97,7 +102,7 @@ def pika_serve(port: int) -> Generator[Deferred[Any], Any, None]:
 
     channel = yield _pika_channel(port)
     yield channel.basic_qos(prefetch_count=PREFETCH)
-    yield channel.queue_declare("bench-pika", durable=True)
+    yield channel.queue_declare("bench-pika", durable=True, arguments={"x-queue-type": "quorum"})
     yield channel.queue_bind("bench-pika", "bench-pika", "bench")
     queue, _tag = yield channel.basic_consume("bench-pika")
 

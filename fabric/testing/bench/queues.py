@@ -11,21 +11,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from fabric.testing.bench.load import Outcome
 from fabric.testing.bench.processes import cpu_seconds
 from fabric.testing.bench.report import Results, Verdict
 from fabric.testing.bench.targets import SOURCES, sampled
 
 IMPLEMENTATIONS = ("fabric", "pika")
-
-
-def fabric_queue(reactor: Any, port: int) -> Deferred[Any]:
-    """
-    This project's queue, connected to a local broker as its guest.
-    """
-    raise NotImplementedError
 
 
 class Peer:

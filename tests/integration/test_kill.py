@@ -1,0 +1,124 @@
+"""
+C{kill -9} at every step: whatever dies at whatever point, what follows after
+its restart finishes or undoes the work, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from fabric.testing.deployment import BRISK, Deployment
+from tests.integration.rehearsing import SERVICES, Stubborn, at_rest, fault_points
+
+FINAL = {"running", "stopped", "terminated"}
+
+
+class KillTests(TestCase):
+    """
+    One deployment, two of each, through all of its deaths.
+    """
+
+    timeout = 1500
+
+    def setUp(self) -> Deferred[None]:
+        """Start everything."""
+        self.cloud = Deployment(reactor, Path(self.mktemp()).resolve(), BRISK)
+        self.deaths: list[str] = []
+        self.client = Stubborn(self.cloud, self.mend)
+        self.addCleanup(deferToThread, self.cloud.stop)
+        return deferToThread(self.cloud.start)
+
+    def mend(self) -> None:
+        """Start the dead again, and remember who died."""
+        dead = [process for process in self.cloud.services.values() if not process.alive]
+        self.deaths += [process.name for process in dead]
+        for process in dead:
+            process.start()
+
+    def _in_thread(self, work: Callable[..., None], *arguments: Any) -> Deferred[None]:
+        return deferToThread(work, *arguments)
+
+    def _image(self) -> str:
+        body = self.client.ask("DescribeImages")
+        return "ami-" + body.partition("<imageId>ami-")[2].partition("<")[0]
+
+    def _live(self, image: str) -> None:
+        """
+        One instance's whole life, three times over.
+        """
+        ids = self.client.run(image, 3)
+        assert len(ids) == 3, ids
+        states = self.client.await_states(ids, FINAL)
+        running = [id for id, state in states.items() if state == "running"]
+        addresses = self.client.addresses(running)
+        assert len(set(addresses)) == len(addresses) == len(running), (addresses, states)
+        if running:
+            self.client.act("Stop", running[:1])
+            self.client.await_states(running[:1], FINAL - {"running"})
+            self.client.act("Start", running[:1])
+            self.client.await_states(running[:1], FINAL)
+            self.client.act("Reboot", running[1:2] or running[:1])
+        self.client.act("Terminate", ids)
+        self.client.await_states(ids, {"terminated"})
+
+    def _prove(self) -> None:
+        store = self.cloud.store
+        at_rest(lambda: self.cloud.wait(store.check, False), lambda: self.cloud.wait(store.pools))
+        counters = self.cloud.wait(store.counters, ["quota:admin:instances", "quota:admin:cores", "quota:admin:ram"])
+        assert not any(counters.values()), counters
+
+    def test_every_fault_point(self) -> Deferred[None]:
+        """At each named point, all processes that reach it die, and nothing is lost."""
+        return self._in_thread(self._every_fault_point)
+
+    def _every_fault_point(self) -> None:
+        image, armed, unreached = self._image(), set[str](), []
+        everyone = tuple({name.partition(".")[0] for name in self.cloud.services})
+        for point in fault_points():
+            services = set(SERVICES.get(point.partition(".")[0], everyone))
+            self._rearm(armed - services, services, point)
+            armed, self.deaths = services, []
+            try:
+                self._live(image)
+                self._prove()
+            except BaseException as error:
+                raise AssertionError(f"{point}: {error}; died: {self.deaths}") from error
+            if not self.deaths:
+                unreached.append(point)
+        assert not unreached, f"no process died at {unreached}"
+
+    def _rearm(self, disarmed: set[str], armed: set[str], point: str) -> None:
+        for process in self.cloud.services.values():
+            service = process.name.partition(".")[0]
+            if service in disarmed | armed:
+                process.kill()
+                process.start({"faults": point} if service in armed else None)
+        self.cloud.await_well()
+
+    def test_servers_die(self) -> Deferred[None]:
+        """RabbitMQ and Redis die in the middle of launches and of ends, and nothing is lost."""
+        return self._in_thread(self._servers_die)
+
+    def _servers_die(self) -> None:
+        image = self._image()
+        for server in (self.cloud.rabbitmq, self.cloud.redis):
+            ids = self.client.run(image, 20)
+            self._crash(server)
+            self.client.await_states(ids, FINAL)
+            self.client.act("Terminate", ids)
+            self._crash(server)
+            self.client.await_states(ids, {"terminated"})
+            self._prove()
+
+    def _crash(self, server: Any) -> None:
+        self.cloud.wait(server.kill)
+        time.sleep(0.5)
+        self.cloud.wait(server.restart)
