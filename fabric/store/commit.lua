@@ -7,8 +7,18 @@
 
 local call = redis.call
 local plan = cjson.decode(ARGV[1])
-local NOTHING = {s = {}, l = {}, f = {}, u = {}, c = {}, p = {}, m = {}, v = {}}
+local NOTHING = {s = {}, l = {}, f = {}, u = {}, c = {}, p = {}, m = {}, v = {}, e = {}, o = ''}
 local CHUNK = 4000
+
+-- What was filed, by this version or one that filed less.
+local function decoded(text)
+  local known, filed = pcall(cjson.decode, text)
+  if not known or type(filed) ~= 'table' then return NOTHING end
+  for name, nothing in pairs(NOTHING) do
+    if filed[name] == nil then filed[name] = nothing end
+  end
+  return filed
+end
 
 local function set_of(...)
   local set = {}
@@ -59,13 +69,13 @@ local function look(kind, id, expected)
   local key = 'o:' .. ref
   if expected == 0 then
     if call('EXISTS', key) == 1 then return nil, {'AlreadyExists', kind, id, id} end
-    creations = creations + 1
     created[ref] = true
     return {kind = kind, id = id, ref = ref, key = key, generation = 0}
   end
   local found = call('HMGET', key, 'g', 'd', 's')
   if not found[1] then return nil, {'NotFound', kind, id} end
   if tonumber(found[1]) ~= expected then return nil, {'Conflict', kind, id} end
+  -- Without what was filed it is filed as if new; only a corruption or its repair comes here.
   return {kind = kind, id = id, ref = ref, key = key, generation = expected, filed = found[2], place = found[3]}
 end
 
@@ -108,7 +118,12 @@ local function filled(text)
       local number = string.match(text, '^%d+~', last + 1) or ''
       parts[#parts + 1] = string.sub(text, from, start - 1)
       from = last + 1 + #number
-      parts[#parts + 1] = members[prefix .. number] or string.sub(text, start, from - 1)
+      local member = members[prefix .. number]
+      if member and string.sub(text, from, from) == '-' then
+        member = string.gsub(member, '[.:]', '-')
+        from = from + 1
+      end
+      parts[#parts + 1] = member or string.sub(text, start, from - 1)
       start, last = string.find(text, prefix, from, true)
     end
     if from > 1 then
@@ -132,20 +147,26 @@ for position, put in ipairs(plan.puts) do
   row.texts, row.views = texts, put[5]
   row.what = row.generation == 0 and 'created' or 'changed'
   row.same = row.filed == texts[2]
-  row.new = cjson.decode(texts[2])
-  row.old = row.same and row.new or row.filed and cjson.decode(row.filed) or NOTHING
+  row.new = decoded(texts[2])
+  row.old = row.same and row.new or decoded(row.filed)
   if not row.same then weigh(row) end
   rows[#rows + 1] = row
+  if not row.place then creations = creations + 1 end
 end
 for _, row in ipairs(delete_rows) do
   row.what = 'deleted'
-  row.old, row.new = cjson.decode(row.filed), NOTHING
+  row.old, row.new = decoded(row.filed), NOTHING
   deleted[row.ref] = true
   weigh(row)
   rows[#rows + 1] = row
 end
 
 -- The other conditions.
+for _, thing in ipairs(plan.unused) do
+  local counter = 'uses:' .. thing[1] .. ':' .. thing[2]
+  local users = tonumber(call('HGET', 'c', counter) or 0) + (delta[counter] or 0)
+  if users > 0 then return {'InUse', thing[1], thing[2], string.format('%d others', users)} end
+end
 for _, need in ipairs(plan.needs) do
   local ref = need[1] .. ':' .. need[2]
   if deleted[ref] or not created[ref] and call('EXISTS', 'o:' .. ref) == 0 then
@@ -178,7 +199,7 @@ for _, claim in ipairs(claims) do
       holder = ''
     end
   end
-  if holder then return {'MemberTaken', pool, member, holder} end
+  if holder and holder ~= ref then return {'MemberTaken', pool, member, holder} end
   members_given[key] = ref
   claimed_count[pool] = (claimed_count[pool] or 0) + 1
 end
@@ -208,7 +229,7 @@ end
 if creations > 0 then
   local place = call('INCRBY', 'seq', creations) - creations
   for _, row in ipairs(rows) do
-    if not row.place then
+    if not row.place and row.what ~= 'deleted' then
       place = place + 1
       row.place = string.format('%.0f', place)
     end

@@ -16,7 +16,7 @@ from fabric.model.record import Record
 from fabric.store.filing import Filed, check_members, file, load
 from fabric.store.interface import Committed, IViews, Stored, Transaction
 
-_PLACEHOLDER = re.compile(rb"~take-[0-9a-f]{24}-[0-9]+~")
+_PLACEHOLDER = re.compile(rb"~take-[0-9a-f]{24}-[0-9]+~-?")
 
 KEPT = 100_000
 """About how many events are kept of all projects together."""
@@ -77,6 +77,7 @@ def plan(transaction: Transaction, views: IViews) -> Plan:
         "takes": takes,
         "prefixes": list(prefixes),
         "needs": transaction.needs,
+        "unused": transaction.unused,
         "pools": _pools(transaction, filed),
         "keep": KEPT,
         "keep_project": KEPT_OF_PROJECT,
@@ -135,7 +136,13 @@ def committed(transaction: Transaction, sent: Plan, reply: Sequence[bytes]) -> C
 
 
 def _with_members(record: Record, item: Filed, taken: Mapping[bytes, bytes]) -> Record:
-    text = _PLACEHOLDER.sub(lambda found: taken.get(found[0], found[0]), item.text)
+    def member(found: re.Match[bytes]) -> bytes:
+        placeholder = found[0]
+        if placeholder.endswith(b"-"):
+            return taken[placeholder[:-1]].replace(b".", b"-").replace(b":", b"-")
+        return taken[placeholder]
+
+    text = _PLACEHOLDER.sub(lambda found: member(found) if found[0].rstrip(b"-") in taken else found[0], item.text)
     return load(type(record), text)
 
 
