@@ -5,6 +5,7 @@ parser of the same model.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
@@ -62,6 +63,9 @@ ENVELOPE = ("5c9ac2a4-0f0c-4f2d-9a38-1a1f1a1c2b1e", "2016-11-15")
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 
 _texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="".join(map(chr, range(32)))), max_size=9)
+_steps = ["InstanceId", "Filter", "Name", "Value", "Placement", "TagSpecification", "Tag", "Key", "UserData", "DryRun"]
+_steps += ["Monitoring", "1", "2", "01", "9", "x", ""]
+_names = st.lists(st.sampled_from(_steps), min_size=1, max_size=5).map(".".join)
 _answer_texts = st.text(
     st.characters(
         exclude_categories=("Cs",),
@@ -123,6 +127,13 @@ class RequestTests(SynchronousTestCase):
         body = EC2Serializer().serialize_to_request(parameters, operation)["body"]
         form = parse_form(urlencode(body).encode())
         self.assertEqual(parameters, REQUESTS[operation.name](form))
+
+    @given(st.dictionaries(_names, st.text(max_size=4), max_size=6), st.sampled_from(ACTIONS))
+    @QUICK
+    def test_anything(self, form: dict[str, str], action: str) -> None:
+        """Whatever a client sends is taken or refused; nothing else happens."""
+        with contextlib.suppress(EC2Error):
+            REQUESTS[action](form)
 
     def test_unknown(self) -> None:
         """A parameter that the action does not have is refused by its name."""
@@ -249,7 +260,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_escape(self) -> None:
         """Markup is escaped, and what XML can't hold is replaced."""
-        self.assertEqual("&lt;a&gt;&amp;&quot;&#39;\n&#13;\ufffd\ufffd\ufffd", escape("<a>&\"'\n\r\x00\ud800\uffff"))
+        self.assertEqual("&lt;a&gt;&amp;\"'\n&#13;\ufffd\ufffd\ufffd", escape("<a>&\"'\n\r\x00\ud800\uffff"))
         self.assertEqual("plain é \U0001f600", escape("plain é \U0001f600"))
 
     def test_timestamp(self) -> None:

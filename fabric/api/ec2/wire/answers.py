@@ -21,15 +21,15 @@ Render = Callable[[Any], str]
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
-_unsafe = re.compile("[&<>\"'\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]").search
-_SPECIAL = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;", ord("'"): "&#39;"}
+_unsafe = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]").search
+_SPECIAL = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 _ILLEGAL = [*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF]
 _ESCAPES = {**dict.fromkeys(_ILLEGAL, "\ufffd"), **_SPECIAL, ord("\r"): "&#13;"}
 
 
 def escape(text: str) -> str:
     """
-    @return: text fit for XML 1.0's content and attributes; a character that
+    @return: text fit for the content of XML 1.0's elements; a character that
         XML can't hold at all becomes U+FFFD.
     """
     return text.translate(_ESCAPES) if _unsafe(text) else text
