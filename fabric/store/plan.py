@@ -95,7 +95,9 @@ def _refuse_twice(transaction: Transaction) -> None:
         raise ValueError("a transaction writes one record twice")
 
 
-def _takes(transaction: Transaction, filed: Sequence[Filed]) -> tuple[list[tuple[str, list[str], list[str]]], list[str]]:
+def _takes(
+    transaction: Transaction, filed: Sequence[Filed]
+) -> tuple[list[tuple[str, list[str], list[str]]], list[str]]:
     if not transaction.takes:
         return [], []
     by_pool: dict[str, list[str]] = {}
