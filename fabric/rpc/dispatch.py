@@ -56,7 +56,8 @@ class Dispatcher:
         """
         @raise TypeError: the worker does not provide the interface.
         """
-        if not interface.providedBy(worker):
+        provided: bool = interface.providedBy(worker)
+        if not provided:
             raise TypeError(f"{worker!r} does not provide {interface.__name__}")
         self._topic = topic
         self._interface = interface.__name__

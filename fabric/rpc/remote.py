@@ -85,7 +85,8 @@ def _build(interface: InterfaceClass) -> type[_Remote]:
     for name, signature in signatures(interface).items():
         members[name] = _method(name, signature)
     cls = type(f"Remote{interface.__name__}", (_Remote,), members)
-    return implementer(interface)(cls)
+    implementer(interface)(cls)
+    return cls
 
 
 def _method(name: str, signature: Signature) -> Callable[..., Deferred[Any]]:

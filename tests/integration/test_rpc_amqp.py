@@ -20,6 +20,9 @@ from fabric.testing.rpc import EchoWorker, IEchoWorker, QueueContract, QueueFixt
 
 BROKER = SharedRabbitMQ()
 
+_SETTLED = 2.0
+"""Seconds after which RabbitMQ has written down that a quorum queue exists."""
+
 
 class AMQPTestCase(TestCase):
     """
@@ -80,6 +83,7 @@ class LossTests(AMQPTestCase, QueueFixtures):
         queue, worker, address = yield self.serve()
         answer = queue.caller(IEchoWorker, address, Context()).hold()
         yield worker.until(1)
+        yield self.pass_time(_SETTLED)
         yield self.broker.kill()
         yield self.fails(Unavailable, answer)
         worker.held[0].callback("nobody hears this")
@@ -98,6 +102,7 @@ class LossTests(AMQPTestCase, QueueFixtures):
         address, worker = self.topic(), EchoWorker()
         casts = [queue.caster(IEchoWorker, address, Context()).echo(number) for number in range(50)]
         yield gatherResults(casts)
+        yield self.pass_time(_SETTLED)
         yield self.broker.kill()
         waiting = queue.caster(IEchoWorker, address, Context()).echo(50)
         listening = queue.listen(address, IEchoWorker, worker, 5)

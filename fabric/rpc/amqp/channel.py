@@ -65,6 +65,7 @@ class Channel(AMQChannel):  # type: ignore[misc]
         self.on_closed: Callable[[Any], None] = _ignore
         self._unconfirmed: dict[int, str] = {}
         self._published = 0
+        self._closing = False
         self._coming: Delivery | None = None
         self._missing = 0
         self._chunks: list[bytes] = []
@@ -177,7 +178,7 @@ class Channel(AMQChannel):  # type: ignore[misc]
         """
         if self.closed:
             return
-        silent = self._closing
+        silent: bool = self._closing
         self._closing = True  # txamqp's own notice comes too early for us
         AMQChannel.do_close(self, reason)
         if self.client.channels.get(self.id) is self and self.id:

@@ -5,6 +5,7 @@ A connection to the broker.
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 
@@ -87,6 +88,7 @@ class Client(AMQClient):  # type: ignore[misc]
         self.heartbeat = heartbeat
         self.product = product
         self.blocked = ""
+        self.closed = False
         self.MAX_LENGTH = FRAME_MAX
         self._buffer = FrameBuffer(FRAME_MAX)
         self._channel_max = 2047
@@ -158,10 +160,8 @@ class Client(AMQClient):  # type: ignore[misc]
         if channel.closed:
             return
         channel.on_closed = lambda reason: None
-        try:
+        with suppress(Closed, ValueError):  # lost meanwhile, or the answer to a method that was given up came first
             yield channel.channel_close(reply_code=200, reply_text="done")
-        except Closed:
-            return
         channel.closed_by_us()
 
     @inlineCallbacks

@@ -83,4 +83,5 @@ def closed_by_broker(reason: Any) -> tuple[int, str]:
         return closed_by_broker(reason.args[0])
     if isinstance(reason, Message):
         return int(reason.reply_code), str(reason.reply_text)
-    return 0, str(getattr(reason, "value", reason))
+    reason = getattr(reason, "value", reason)
+    return 0, f"{type(reason).__name__}: {reason}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks
@@ -44,6 +44,8 @@ class AMQPQueue:
     """
     An L{IQueue} over one connection to RabbitMQ, which it makes again whenever
     it is lost, with all that was set up over it.
+
+    @ivar connections: how many connections it has had.
     """
 
     log = Logger()
@@ -76,6 +78,7 @@ class AMQPQueue:
         @param retry_seconds: before the second try; doubled for each further one.
         @param max_reconnect_seconds: the longest pause between two attempts to connect.
         """
+        self.connections = 0
         self._clock = reactor
         self._username = username
         self._password = password
@@ -88,7 +91,7 @@ class AMQPQueue:
         self._casts = Casts(reactor, username, patience, self._tally)
         self._remotes = Remotes()
         self._known: set[str] = set()
-        self._subscriptions: dict[Subscription, Deferred[IListener] | None] = {}
+        self._subscriptions: list[Subscription] = []
         self._client: Client | None = None
         self._first: list[Deferred[None]] = []
         self._stopped = False
@@ -97,7 +100,7 @@ class AMQPQueue:
             ClientFactory(reactor, vhost, heartbeat, "fabric"),
             backoffPolicy(0.2, max_reconnect_seconds, 2.0, jitter=random.random),
             clock=reactor,
-            prepareConnection=self._prepare,
+            prepareConnection=lambda client: self._prepare(cast(Client, client)),
         )
 
     @property
@@ -230,39 +233,15 @@ class AMQPQueue:
         return Subscription(self._clock, key, prefetch, declare, owner.work, self._forget)
 
     def _forget(self, subscription: Subscription) -> None:
-        ready = self._subscriptions.pop(subscription, None)
-        if ready is not None:
-            ready.errback(Unavailable(service=subscription.queue, why="stopped before it was connected"))
+        self._subscriptions.remove(subscription)
 
     def _subscribe(self, subscription: Subscription) -> Deferred[IListener]:
         """Open a subscription now, or with the next connection."""
         self._begin()
-        ready: Deferred[IListener] = Deferred()
-        self._subscriptions[subscription] = ready
+        self._subscriptions.append(subscription)
         if self._client is not None:
-            self._open(self._client, subscription)
-        return ready
-
-    def _open(self, client: Client, subscription: Subscription) -> Deferred[None]:
-        def opened(_: None) -> None:
-            ready = self._subscriptions.get(subscription)
-            if ready is not None:
-                self._subscriptions[subscription] = None
-                ready.callback(subscription)
-
-        def failed(failure: Failure) -> None:
-            """Refused at first: tell who asked.  Lost, or refused later: try again."""
-            if client.closed:
-                return
-            ready = self._subscriptions.get(subscription)
-            if ready is not None:
-                del self._subscriptions[subscription]
-                ready.errback(failure)
-            else:
-                self.log.error("{queue}: {error}", queue=subscription.queue, error=failure.getErrorMessage())
-                subscription.reopen_later(client)
-
-        return subscription.open(client).addCallbacks(opened, failed)
+            subscription.open(self._client)
+        return subscription.ready
 
     @inlineCallbacks
     def _prepare(self, client: Client) -> Generator[Deferred[Any], Any, None]:
@@ -271,15 +250,18 @@ class AMQPQueue:
             yield self._set_up(client).addTimeout(_SETUP_SECONDS, self._clock)
         except Exception as error:
             code, text = closed_by_broker(error)
-            self.log.error("no use of the broker: {text} ({code})", text=text or repr(error), code=code)
+            self.log.error("no use of the broker: {text} ({code})", text=text, code=code)
             client.transport.abortConnection()
             raise
         self._client = client
+        self.connections += 1
         client.disconnected.wait().addCallback(lambda _: self._down(client))
         if client.closed:
             self._client = None
             return
         self.log.info("connected to the broker as {username}", username=self._username)
+        for subscription in list(self._subscriptions):
+            subscription.open(client)
         waiting, self._first = self._first, []
         for deferred in waiting:
             deferred.callback(None)
@@ -288,8 +270,6 @@ class AMQPQueue:
     def _set_up(self, client: Client) -> Generator[Deferred[Any], Any, None]:
         yield client.authenticate(self._username, self._password, mechanism="PLAIN")
         yield self._topology.declare_exchanges(client)
-        for subscription in list(self._subscriptions):
-            yield self._open(client, subscription)
         yield self._casts.up(client)
         yield self._calls.up(client)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import attrs
@@ -13,16 +14,18 @@ from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from txamqp.client import ChannelClosed, Closed
+from txamqp.client import Closed
 from zope.interface import implementer
 
-from fabric.errors import Unavailable
+from fabric.errors import Denied, Unavailable
 from fabric.rpc.amqp.channel import Channel, Delivery
 from fabric.rpc.amqp.client import Client
 from fabric.rpc.amqp.delegate import closed_by_broker
 from fabric.rpc.interface import IListener
 
+_OPEN_SECONDS = 15.0
 _REOPEN_SECONDS = 1.0
+_ACCESS_REFUSED = 403
 
 
 @attrs.define(eq=False)
@@ -44,6 +47,9 @@ class Held:
 class Subscription:
     """
     Takes messages from a queue, also over later connections.
+
+    @ivar ready: fires with the subscription when it takes messages for the
+        first time; fails with L{Denied} when the broker does not allow it.
     """
 
     log = Logger()
@@ -69,6 +75,7 @@ class Subscription:
         self._declare = declare
         self._work = work
         self._gone = gone
+        self.ready: Deferred[IListener] = Deferred()
         self._client: Client | None = None
         self._channel: Channel | None = None
         self._tag = ""
@@ -78,32 +85,15 @@ class Subscription:
         self._idle: list[Deferred[None]] = []
         self._reopening: IDelayedCall | None = None
 
-    @inlineCallbacks
-    def open(self, client: Client) -> Generator[Deferred[Any], Any, None]:
+    def open(self, client: Client) -> None:
         """
-        Begin to take messages over a connection.
-
-        @raise Unavailable: the broker does not allow it.
-        @raise Closed: the connection was lost.
+        Begin to take messages over a connection; tried again while it lasts.
         """
+        if self._stopping:
+            return
         self._client = client
-        try:
-            yield self._declare(client)
-            channel = yield client.open_channel()
-            channel.on_delivery = lambda delivery: self._delivered(channel, delivery)
-            channel.on_closed = lambda reason: self._lost(channel, reason)
-            yield channel.basic_qos(prefetch_count=self._prefetch)
-            if self._stopping:
-                return
-            self._channel = channel
-            answer = yield channel.basic_consume(queue=self.queue)
-        except ChannelClosed as closed:
-            raise Unavailable(service=self.queue, why=closed_by_broker(closed)[1]) from closed
-        self._tag = answer.consumer_tag
-
-    def reopen_later(self, client: Client) -> None:
-        """Try to open it again after a while."""
-        self._reopening = self._clock.callLater(_REOPEN_SECONDS, self._reopen, client)
+        opening = self._open(client).addTimeout(_OPEN_SECONDS, self._clock)
+        opening.addCallbacks(self._opened, partial(self._failed, client)).addErrback(self._broken)
 
     def finish(self, held: Held) -> None:
         """The message is done with: take it off the queue."""
@@ -141,6 +131,8 @@ class Subscription:
         if channel is not None and self._client is not None:
             yield self._client.close_channel(channel)
         self._gone(self)
+        if not self.ready.called:
+            self.ready.errback(Unavailable(service=self.queue, why="stopped before it was connected"))
 
     def _delivered(self, channel: Channel, delivery: Delivery) -> None:
         id = delivery.properties.message_id
@@ -175,29 +167,57 @@ class Subscription:
         self._idle.append(deferred)
         return deferred
 
+    @inlineCallbacks
+    def _open(self, client: Client) -> Generator[Deferred[Any], Any, None]:
+        channel: Channel | None = None
+        try:
+            yield self._declare(client)
+            channel = yield client.open_channel()
+            channel.on_delivery = partial(self._delivered, channel)
+            channel.on_closed = partial(self._lost, channel)
+            yield channel.basic_qos(prefetch_count=self._prefetch)
+            answer = yield channel.basic_consume(queue=self.queue)
+        except BaseException:
+            if channel is not None:
+                client.close_channel(channel).addErrback(self._broken)
+            raise
+        if self._stopping:
+            yield client.close_channel(channel)
+            return
+        self._channel, self._tag = channel, answer.consumer_tag
+
+    def _opened(self, _: None) -> None:
+        if not self.ready.called:
+            self.ready.callback(self)
+
+    def _failed(self, client: Client, failure: Failure) -> None:
+        """Who asked is told when it is not allowed; anything else is tried again."""
+        code, text = closed_by_broker(failure.value)
+        if code == _ACCESS_REFUSED and not self.ready.called:
+            self._stopping = True
+            self._gone(self)
+            self.ready.errback(Denied(who="this broker account", what=text))
+        elif not client.closed and not self._stopping:
+            self.log.error("queue {queue} can't be used now: {text}", queue=self.queue, text=text)
+            self._reopening = self._clock.callLater(_REOPEN_SECONDS, self._reopen, client)
+
+    def _reopen(self, client: Client) -> None:
+        self._reopening = None
+        if not client.closed and client is self._client:
+            self.open(client)
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("queue {queue}", failure=failure, queue=self.queue)
+
     def _lost(self, channel: Channel, reason: Any) -> None:
         """
         The channel is closed, or the broker sends no more over it.  With the
         connection gone the next one opens the subscription again.
         """
-        if channel is not self._channel:
+        client = self._client
+        if channel is not self._channel or client is None:
             return
         self._channel = None
-        client = self._client
-        if client is None or client.closed or self._stopping:
-            return
-        self.log.warn("queue {queue} was lost: {reason}", queue=self.queue, reason=closed_by_broker(reason)[1])
-        client.close_channel(channel).addErrback(lambda _: None)
-        self.reopen_later(client)
-
-    def _reopen(self, client: Client) -> None:
-        self._reopening = None
-        if client.closed or client is not self._client:
-            return
-
-        def failed(failure: Failure) -> None:
-            if not client.closed and not self._stopping:
-                self.log.error("queue {queue}: {error}", queue=self.queue, error=failure.getErrorMessage())
-                self.reopen_later(client)
-
-        self.open(client).addErrback(failed)
+        if not client.closed and not self._stopping:
+            client.close_channel(channel).addErrback(self._broken)
+            self._failed(client, Failure(Closed(reason)))
