@@ -253,7 +253,8 @@ class DoorTests(DoorCase):
             self.assertEqual((500, "InternalError"), (status, self.code(body)))
             self.assertNotIn(b"1234", body)
         logged = [event for event in events if event.get("log_failure") is not None]
-        self.assertIn(logged[0]["request_id"].encode(), b"".join([self.calls[0].caller.request_id.encode()]))
+        wanted = [call.caller.request_id for call in self.calls]
+        self.assertEqual(wanted, [event["request_id"] for event in logged])
         self.assertEqual(2, len(self.flushLoggedErrors(RuntimeError, KeyError)))
 
     def test_directory_is_lost(self) -> None:
@@ -261,6 +262,21 @@ class DoorTests(DoorCase):
         self.directory.failure = errors.Unavailable("ldap", "connection lost")
         self.assertEqual((503, "Unavailable"), self.refused("Action=DescribeInstances"))
         self.flushLoggedErrors(errors.Unavailable)
+
+    def test_log(self) -> None:
+        """What changes something or was refused is logged with the request's id; what was only read is not."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        for form in ("DescribeInstances", "StartInstances&InstanceId.1=i-1", "DescribeInstances&X=1", "Mallory"):
+            self.ask(f"Action={form}")
+        lines = [(event["action"], event["user"], event["code"]) for event in events if "code" in event]
+        wanted = [
+            ("StartInstances", "ann", "200"),
+            ("DescribeInstances", "ann", "UnknownParameter"),
+            ("A request", "nobody", "InvalidAction"),
+        ]
+        self.assertEqual(wanted, lines)
 
     def test_metrics(self) -> None:
         """Requests are counted by action and code, strangers' inventions not."""
