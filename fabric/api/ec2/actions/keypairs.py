@@ -99,8 +99,8 @@ class KeyPairActions:
 
     def delete(self, call: Call) -> Deferred[Answer]:
         """
-        Remove a key pair, by name or id; one that is not there is as good as
-        removed.
+        Remove a key pair, by name or id; a name that is not there is as good
+        as removed.
         """
         name, id = call.parameters.get("KeyName") or "", call.parameters.get("KeyPairId") or ""
         if not name and not id:

@@ -32,8 +32,15 @@ def read_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
             raise invalid(f"Duplicate tag key '{key}' specified.")
         found[key] = value
     if len(found) > MOST_TAGS:
-        raise EC2Error("TagLimitExceeded", f"The maximum number of tags for a resource is {MOST_TAGS}")
+        raise too_many_tags()
     return found
+
+
+def too_many_tags() -> EC2Error:
+    """
+    @return: the refusal of more tags than a thing may have.
+    """
+    return EC2Error("TagLimitExceeded", f"The maximum number of tags for a resource is {MOST_TAGS}")
 
 
 def check_key(key: str) -> None:

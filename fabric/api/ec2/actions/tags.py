@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 
 from fabric.api.ec2.actions.listing import paged
 from fabric.api.ec2.actions.refusals import missing
-from fabric.api.ec2.actions.tagging import check_key, read_tags
+from fabric.api.ec2.actions.tagging import check_key, read_tags, too_many_tags
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
 from fabric.api.ec2.filters import FilterTable, choice, facet, literal
@@ -19,6 +20,7 @@ from fabric.api.ec2.pagination import Bounds, window
 from fabric.api.ec2.registry import Action, Registry
 from fabric.api.ec2.views import RESOURCE_TYPES, EC2Views
 from fabric.cloud.tags import TAGGABLE, Tags
+from fabric.errors import LimitExceeded
 from fabric.ids import is_id
 from fabric.model.pattern import matches
 from fabric.store.interface import Page
@@ -65,7 +67,8 @@ class TagActions:
         given = read_tags(call.parameters.get("Tags") or ())
         if not given:
             raise missing("Tag")
-        return self._tags.create(call.caller, resources, given).addCallback(lambda _: {})
+        done: Deferred[Answer] = self._tags.create(call.caller, resources, given).addCallback(lambda _: {})
+        return done.addErrback(_too_many)
 
     def delete(self, call: Call) -> Deferred[Answer]:
         """
@@ -110,6 +113,11 @@ class TagActions:
         if rest:
             rows = (row for row in rows if all(_fits(row[_PLACES[name]], values) for name, values in rest))
         return Page([self._views.render_tag(row) for row in rows], page.cursor)
+
+
+def _too_many(failure: Failure) -> Any:
+    failure.trap(LimitExceeded)
+    raise too_many_tags() from None
 
 
 def _split(filters: Filters) -> tuple[Filters, Filters]:
