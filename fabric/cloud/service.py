@@ -4,9 +4,10 @@ The controller's service: takes reports, sweeps, watches hosts, reads events.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.controller import CloudWorker, DeadLetters
@@ -16,7 +17,7 @@ from fabric.cloud.interface import ICloudWorker
 from fabric.cloud.sweep import Sweep
 from fabric.heartbeat import Heartbeat
 from fabric.periodic import Periodic
-from fabric.rpc.interface import Address, IQueue
+from fabric.rpc.interface import Address
 from fabric.worker import WorkerService
 
 EVENTS_EVERY = 2.0
@@ -25,13 +26,11 @@ EVENTS_EVERY = 2.0
 class ControllerService(WorkerService):
     """
     Any number of these may run; each does the same.
-
-    @param gauge: called with each sweep's count of what was due, for metrics.
     """
 
     def __init__(
         self,
-        queue: IQueue,
+        queue: Any,
         worker: CloudWorker,
         sweep: Sweep,
         hosts: Hosts,
@@ -44,8 +43,13 @@ class ControllerService(WorkerService):
         review_interval: float = 10.0,
         report_interval: float = 10.0,
         prefetch: int = 32,
-        gauge: Callable[[], Any] = lambda: None,
+        opening: Sequence[Callable[[], Deferred[Any]]] = (),
     ) -> None:
+        """
+        @param sweep_interval, review_interval: seconds between turns of the
+            sweep, and between looks at the heartbeats.
+        @param opening: steps to be done before the first report is taken.
+        """
         super().__init__(
             f"cloud.{host}",
             queue,
@@ -53,11 +57,10 @@ class ControllerService(WorkerService):
             ICloudWorker,
             worker,
             ((Address("cloud"), prefetch),),
-            (lambda: queue.listen_dead(dead_letters.take),),
+            (*opening, lambda: queue.listen_dead(dead_letters.take)),
             (),
         )
         self.while_open(Periodic("sweep", sweep_interval, sweep.turn, clock, first=sweep_interval))
         self.while_open(Periodic("hosts", review_interval, hosts.review, clock, first=review_interval))
         self.while_open(Periodic("events", EVENTS_EVERY, events.turn, clock))
-        self.while_open(Periodic("gauges", review_interval, gauge, clock, first=review_interval))
         self.while_open(Heartbeat("cloud", host, zone, queue, clock, report_interval))

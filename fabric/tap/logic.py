@@ -13,13 +13,9 @@ from twisted.internet.threads import deferToThread
 
 from fabric.cloud.assembly import Assembly, Rules, assemble
 from fabric.cloud.events import EventReader
-from fabric.cloud.interface import ICloudWorker
+from fabric.cloud.service import ControllerService
 from fabric.faults import ArmedFaults, IFaults, NoFaults
-from fabric.heartbeat import Heartbeat
-from fabric.periodic import Periodic
-from fabric.rpc.interface import Address
-from fabric.scheduler.interface import ISchedulerWorker
-from fabric.scheduler.worker import SchedulerWorker
+from fabric.scheduler.service import SchedulerService
 from fabric.settings import Settings
 from fabric.store.interface import IStore
 from fabric.worker import WorkerService
@@ -49,54 +45,54 @@ def assembled(reactor: Any, settings: Settings, store: IStore, queue: Any, point
     return assemble(store, queue, reactor, deferToThread, rules, points)
 
 
+@inlineCallbacks
+def first_start(reactor: Any, settings: Settings, parts: Assembly) -> Generator[Deferred[Any], Any, None]:
+    """
+    Have what every new cloud has: sample images and a network.  Repeating is safe.
+    """
+    yield parts.cloud.images.ensure_samples(reactor.seconds())
+    wanted = settings.network
+    if wanted.label:
+        yield parts.cloud.networks.ensure(
+            wanted.label, wanted.cidr, bridge=wanted.bridge, reserved=wanted.reserved, dns=wanted.dns
+        )
+
+
 def controller(reactor: Any, settings: Settings, store: IStore, queue: Any, parts: Assembly) -> WorkerService:
     """
     The service at the topic C{cloud}: takes reports, sweeps, follows the events.
     """
-
-    @inlineCallbacks
-    def first_start() -> Generator[Deferred[Any], Any, None]:
-        yield parts.cloud.images.ensure_samples(reactor.seconds())
-        wanted = settings.network
-        if wanted.label:
-            yield parts.cloud.networks.ensure(
-                wanted.label, wanted.cidr, bridge=wanted.bridge, reserved=wanted.reserved, dns=wanted.dns
-            )
-
-    host, rules = settings.host_name, settings.controller
-    service = WorkerService(
-        f"cloud.{host}",
+    rules = settings.controller
+    return ControllerService(
         queue,
-        reactor,
-        ICloudWorker,
         parts.worker,
-        ((Address("cloud"), settings.queue.prefetch),),
-        (first_start, lambda: queue.listen_dead(parts.dead_letters.take)),
-        (),
+        parts.sweep,
+        parts.cloud.hosts,
+        EventReader(store, lambda event: None, reactor.seconds()),
+        parts.dead_letters,
+        settings.host_name,
+        settings.zone,
+        reactor,
+        sweep_interval=rules.sweep_interval,
+        review_interval=rules.service_down_time / 4,
+        report_interval=rules.report_interval,
+        prefetch=settings.queue.prefetch,
+        opening=(lambda: first_start(reactor, settings, parts),),
     )
-    events = EventReader(store, lambda event: None, reactor.seconds())
-    service.while_open(Periodic("sweep", rules.sweep_interval, parts.sweep.turn, reactor))
-    service.while_open(Periodic("events", rules.sweep_interval, events.turn, reactor))
-    service.while_open(Heartbeat("cloud", host, settings.zone, queue, reactor, rules.report_interval))
-    return service
 
 
 def scheduler(reactor: Any, settings: Settings, queue: Any, parts: Assembly, points: IFaults) -> WorkerService:
     """
     The service at the topic C{scheduler}.
     """
-    host = settings.host_name
-    worker = SchedulerWorker(parts.placement, settings.scheduler.algorithm, reactor, points)
-    service = WorkerService(
-        f"scheduler.{host}",
+    return SchedulerService(
         queue,
+        parts.placement,
+        settings.scheduler.algorithm,
+        settings.host_name,
+        settings.zone,
         reactor,
-        ISchedulerWorker,
-        worker,
-        ((Address("scheduler"), settings.queue.prefetch),),
-        (),
-        (),
+        points,
+        settings.queue.prefetch,
+        settings.controller.report_interval,
     )
-    interval = settings.controller.report_interval
-    service.while_open(Heartbeat("scheduler", host, settings.zone, queue, reactor, interval))
-    return service
