@@ -135,6 +135,10 @@ class RabbitMQServer:
         """Allow an account only some routing keys."""
         return self.control("set_topic_permissions", name, exchange, write, read)
 
+    def load(self, definitions: Path) -> Deferred[str]:
+        """Add what a file of definitions has."""
+        return self.control("import_definitions", str(definitions))
+
     def set_policy(self, name: str, pattern: str, definition: dict[str, Any]) -> Deferred[str]:
         """Set a policy for queues whose names match."""
         return self.control("set_policy", name, pattern, json.dumps(definition), "--apply-to", "queues")

@@ -94,6 +94,8 @@ class LossTests(AMQPTestCase, QueueFixtures):
         yield queue.start()
         self.assertEqual((yield queue.caller(IEchoWorker, address, Context()).echo("b")), ["b"])
         yield cast
+        for redelivered in worker.held[1:]:
+            redelivered.callback("nobody hears this either")
 
     @inlineCallbacks
     def test_casts_survive(self) -> Generator[Deferred[Any], Any, None]:

@@ -4,12 +4,10 @@ The queue over RabbitMQ.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Generator
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IReactorTime
@@ -23,8 +21,8 @@ from fabric.rpc.amqp.calls import Calls, Tally
 from fabric.rpc.amqp.casts import Cast, Casts
 from fabric.rpc.amqp.channel import Delivery
 from fabric.rpc.amqp.client import Client, ClientFactory
-from fabric.rpc.amqp.delegate import closed_by_broker
 from fabric.rpc.amqp.letters import Undertaker, letter_headers
+from fabric.rpc.amqp.link import Link
 from fabric.rpc.amqp.serving import Server
 from fabric.rpc.amqp.subscription import Subscription
 from fabric.rpc.amqp.topology import Topology
@@ -34,9 +32,6 @@ from fabric.rpc.envelope import encode_request
 from fabric.rpc.interface import Address, Context, IListener, IQueue
 from fabric.rpc.measure import QueueMetrics
 from fabric.rpc.remote import Remotes
-
-_SETUP_SECONDS = 15.0
-_GOODBYE_SECONDS = 2.0
 
 
 @implementer(IQueue, IDeadLetters)
@@ -95,12 +90,14 @@ class AMQPQueue:
         self._client: Client | None = None
         self._first: list[Deferred[None]] = []
         self._stopped = False
-        self._service = ClientService(
+        self._link = Link(
+            reactor,
             clientFromString(reactor, endpoint),
             ClientFactory(reactor, vhost, heartbeat, "fabric"),
-            backoffPolicy(0.2, max_reconnect_seconds, 2.0, jitter=random.random),
-            clock=reactor,
-            prepareConnection=lambda client: self._prepare(cast(Client, client)),
+            max_reconnect_seconds,
+            self._prepare,
+            self._up,
+            self._down,
         )
 
     @property
@@ -180,15 +177,15 @@ class AMQPQueue:
         self._stopped = True
         self._calls.stop()
         self._casts.stop()
-        client, self._client = self._client, None
-        if client is not None:
-            yield client.hang_up(_GOODBYE_SECONDS)
-        if self._service.running:
-            yield self._service.stopService()
+        self._client = None
+        yield self._link.stop()
+        waiting, self._first = self._first, []
+        for deferred in waiting:
+            deferred.errback(Unavailable(service="queue", why="the queue is stopped"))
 
     def _begin(self) -> None:
-        if not self._service.running and not self._stopped:
-            self._service.startService()
+        if not self._stopped:
+            self._link.start()
 
     def _call(self, address: Address, context: Context, method: str, arguments: dict[str, Any]) -> Deferred[Any]:
         if not self._use(address):
@@ -245,33 +242,22 @@ class AMQPQueue:
 
     @inlineCallbacks
     def _prepare(self, client: Client) -> Generator[Deferred[Any], Any, None]:
-        """Set up everything over a connection that was just made."""
-        try:
-            yield self._set_up(client).addTimeout(_SETUP_SECONDS, self._clock)
-        except Exception as error:
-            code, text = closed_by_broker(error)
-            self.log.error("no use of the broker: {text} ({code})", text=text, code=code)
-            client.transport.abortConnection()
-            raise
+        """Set up what has to be there over each connection."""
+        yield client.authenticate(self._username, self._password, mechanism="PLAIN")
+        yield self._topology.declare_exchanges(client)
+        yield self._casts.up(client)
+        yield self._calls.up(client)
+
+    def _up(self, client: Client) -> None:
+        """There is a connection: listen over it."""
         self._client = client
         self.connections += 1
-        client.disconnected.wait().addCallback(lambda _: self._down(client))
-        if client.closed:
-            self._client = None
-            return
         self.log.info("connected to the broker as {username}", username=self._username)
         for subscription in list(self._subscriptions):
             subscription.open(client)
         waiting, self._first = self._first, []
         for deferred in waiting:
             deferred.callback(None)
-
-    @inlineCallbacks
-    def _set_up(self, client: Client) -> Generator[Deferred[Any], Any, None]:
-        yield client.authenticate(self._username, self._password, mechanism="PLAIN")
-        yield self._topology.declare_exchanges(client)
-        yield self._casts.up(client)
-        yield self._calls.up(client)
 
     def _down(self, client: Client) -> None:
         if self._client is client:
