@@ -4,11 +4,11 @@ RunInstances.
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode
 from collections.abc import Generator, Mapping
 from typing import Any
 
+import orjson
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, invalid_value, missing, unsupported
@@ -116,7 +116,7 @@ def launch_spec(parameters: Mapping[str, Any]) -> LaunchSpec:
         groups=check_ids("group", parameters.get("SecurityGroupIds") or ()),
         group_names=tuple(dict.fromkeys(parameters.get("SecurityGroups") or ())),
         zone=(parameters.get("Placement") or {}).get("AvailabilityZone") or "",
-        user_data=user_data(parameters.get("UserData") or ""),
+        user_data=user_data(parameters["UserData"]) if parameters.get("UserData") else "",
         client_token=token,
         tags=tags_at_creation(parameters, "instance"),
         shutdown_behavior=shutdown_behavior(parameters.get("InstanceInitiatedShutdownBehavior") or "stop"),
@@ -135,7 +135,7 @@ def digest_text(parameters: Mapping[str, Any]) -> str:
     The request as text in one certain form, without the token itself.
     """
     kept = {name: value for name, value in parameters.items() if name not in ("ClientToken", "DryRun")}
-    return json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
+    return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def refuse_others(parameters: Mapping[str, Any]) -> None:
