@@ -107,7 +107,13 @@ class History:
 
     def do_kill(self):
         """The worker's process ends without a word, and another one starts."""
+        self.end()
         self.start(self.host.clock.seconds())
+
+    def end(self):
+        """The process is no more, nor are its files open; its clock stands still."""
+        self.host.network.stop()
+        self.host.hypervisor.stop()
 
     def send(self, number, order, verb):
         """Deliver an order."""
@@ -159,16 +165,23 @@ class HistoryTests(SynchronousTestCase):
         """The host is as the last orders say, and its reports tell the truth."""
         with tempfile.TemporaryDirectory() as directory:
             history = History(directory + "/host", boot_seconds)
-            for step in steps:
-                history.act(step)
-            history.finish()
-            self.check_reports(history)
-            domains = {domain.id: domain for domain in history.host.hypervisor.domains().result}
-            plugged = {port.instance for port in history.host.network.ports().result}
-            self.assertEqual(set(history.last), {machine(number).id for number in history.newest})
-            for number, order, verb in history.newest.values():
-                id = machine(number).id
-                self.check_machine(domains.get(id), id in plugged, history.last[id], order, verb)
+            try:
+                self.check(history, steps)
+            finally:
+                history.end()
+
+    def check(self, history, steps):
+        """Live through a history, and see what it leads to."""
+        for step in steps:
+            history.act(step)
+        history.finish()
+        self.check_reports(history)
+        domains = {domain.id: domain for domain in history.host.hypervisor.domains().result}
+        plugged = {port.instance for port in history.host.network.ports().result}
+        self.assertEqual(set(history.last), {machine(number).id for number in history.newest})
+        for number, order, verb in history.newest.values():
+            id = machine(number).id
+            self.check_machine(domains.get(id), id in plugged, history.last[id], order, verb)
 
     def check_reports(self, history):
         """Each report answers an order that was given, with something that it may lead to."""
