@@ -16,10 +16,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import blockingCallFromThread
 
-from fabric.testing.processes import TwistdProcess, free_port
+from fabric.api.ec2.views import load_views
+from fabric.store.redis import RedisStore
+from fabric.testing.processes import TwistdProcess, await_true, free_port
 from fabric.testing.rabbitmq import ACCOUNT, PASSWORD, RabbitMQServer
 from fabric.testing.redis import RedisServer
 from fabric.testing.slapd import LAYOUT, Slapd
+from fabric.testing.store import KINDS
 from fabric.users.bootstrap import bootstrap
 from fabric.users.interface import User
 from fabric.users.ldap import LDAPDirectory
@@ -72,9 +75,10 @@ class AllInOne:
         self.process = TwistdProcess("cloud", arguments, directory, self.port, settings or {})
 
     def start(self, extra: Mapping[str, str] | None = None) -> None:
-        """Start it and wait until it is well; again after an end."""
+        """Start it and wait until it is well and can be used; again after an end."""
         self.process.start(extra)
         self.process.await_well()
+        await_true((self.data / "cloudrc").exists, "there is a cloudrc")
 
     @property
     def access_key(self) -> str:
@@ -134,6 +138,7 @@ class Deployment:
         self.services: dict[str, TwistdProcess] = {}
         self.ports: list[int] = []
         self._administrator: User | None = None
+        self._store: RedisStore | None = None
         self._stops: list[Callable[[], Deferred[Any]]] = []
 
     def wait(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -158,6 +163,7 @@ class Deployment:
         for server in (self.rabbitmq, self.redis, self.slapd):
             self._stops.append(server.stop)
             self.wait(server.start)
+        self.wait(self._open_store)
         self._administrator = self.wait(self._bootstrap)
         for name, count in self._counts.items():
             for number in range(1, count + 1):
@@ -201,6 +207,17 @@ class Deployment:
             "ldap.password": self.slapd.password,
             "log.level": "debug",
         }
+
+    @property
+    def store(self) -> RedisStore:
+        """The state, to be looked at; use it by L{wait}."""
+        assert self._store is not None
+        return self._store
+
+    def _open_store(self) -> None:
+        pool = self.redis.connect()
+        self._stops.append(pool.stopService)
+        self._store = RedisStore(pool, load_views(), KINDS)
 
     def of(self, name: str) -> list[TwistdProcess]:
         """All processes of a service."""

@@ -16,6 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from fabric.testing.deployment import BRISK, Deployment
+from fabric.testing.processes import await_true, healthy
 from tests.integration.rehearsing import SERVICES, Stubborn, at_rest, fault_points
 
 FINAL = {"running", "stopped", "terminated"}
@@ -84,8 +85,9 @@ class KillTests(TestCase):
         everyone = tuple({name.partition(".")[0] for name in self.cloud.services})
         for point in fault_points():
             services = set(SERVICES.get(point.partition(".")[0], everyone))
+            self.deaths = []
             self._rearm(armed - services, services, point)
-            armed, self.deaths = services, []
+            armed = services
             try:
                 self._live(image)
                 self._prove()
@@ -96,12 +98,20 @@ class KillTests(TestCase):
         assert not unreached, f"no process died at {unreached}"
 
     def _rearm(self, disarmed: set[str], armed: set[str], point: str) -> None:
+        """
+        What the dead before had in hand may kill the armed as they come up;
+        that counts too.
+        """
         for process in self.cloud.services.values():
             service = process.name.partition(".")[0]
             if service in disarmed | armed:
                 process.kill()
                 process.start({"faults": point} if service in armed else None)
-        self.cloud.await_well()
+        await_true(self._settled, f"all are well, armed with {point}")
+
+    def _settled(self) -> bool:
+        self.mend()
+        return all(healthy(process.port) for process in self.cloud.services.values())
 
     def test_servers_die(self) -> Deferred[None]:
         """RabbitMQ and Redis die in the middle of launches and of ends, and nothing is lost."""
