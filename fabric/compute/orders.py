@@ -50,3 +50,8 @@ def sentence(error: BaseException | None) -> str:
     if isinstance(error, DriverFailure):
         return error.what
     return str(error) if isinstance(error, FabricError) else "the compute host failed unexpectedly"
+
+
+def too_long(result: Any, seconds: float) -> Any:
+    """A driver's work took its time and more; for C{Deferred.addTimeout}."""
+    raise DriverFailure(what=f"no answer within {seconds:g} s")

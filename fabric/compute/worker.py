@@ -31,7 +31,7 @@ from fabric.compute.interface import (
     MachineReport,
 )
 from fabric.compute.machines import Machines
-from fabric.compute.orders import Brief, addresses_of, network_orders, sentence
+from fabric.compute.orders import Brief, addresses_of, network_orders, sentence, too_long
 from fabric.compute.reporter import WAIT, Reporter
 from fabric.compute.turns import Turn, Turns
 from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, NotFound, Unavailable
@@ -286,17 +286,19 @@ class ComputeWorker:
             self._report(report, context)
 
     def _bring_up(self, order: MachineOrder, hard: bool | None, context: Context) -> Deferred[None]:
-        work = maybeDeferred(self._driver.spawn, order) if hard is None else self._reboot(order, hard)
+        work = maybeDeferred(self._driver.spawn, order) if hard is None else self._reboot(order, hard, context)
         return self._in_time(work).addCallbacks(
-            self._is_up, self._not_up, callbackArgs=(order, context), errbackArgs=(order, context)
+            self._is_up, self._not_up, callbackArgs=(order, context), errbackArgs=(order, context, hard is not None)
         )
 
     @inlineCallbacks
-    def _reboot(self, order: MachineOrder, hard: bool) -> Generator[Deferred[Any], Any, None]:
-        """Reboot what is here; bring up what isn't."""
+    def _reboot(self, order: MachineOrder, hard: bool, context: Context) -> Generator[Deferred[Any], Any, None]:
+        """Reboot what is here; bring up what isn't, and what a failed reboot left down."""
         try:
-            yield self._driver.reboot(order.id, hard, order.order)
-        except NotFound:
+            yield self._in_time(self._driver.reboot(order.id, hard, order.order))
+        except FabricError as error:
+            if not isinstance(error, NotFound):
+                self._log_failure("rebooted", order, error, context)
             yield self._driver.spawn(order)
 
     def _is_up(self, result: None, order: MachineOrder, context: Context) -> None:
@@ -304,7 +306,9 @@ class ComputeWorker:
         self._report(self._machines.runs(order.id, order.order, addresses_of(order)), context)
 
     @inlineCallbacks
-    def _not_up(self, failure: Failure, order: MachineOrder, context: Context) -> Generator[Deferred[Any], Any, None]:
+    def _not_up(
+        self, failure: Failure, order: MachineOrder, context: Context, rebooting: bool
+    ) -> Generator[Deferred[Any], Any, None]:
         """Undo what was begun, but never a disk that was there before; and report."""
         message = sentence(failure.value)
         self._log_failure("brought up", order, failure.value, context)
@@ -312,8 +316,10 @@ class ComputeWorker:
         try:
             if before is not None:
                 yield self._in_time(self._driver.shut_down(order.id, True, order.order))
+                # A running instance can't fail to start; it is one that stopped.
+                state = "stopped" if rebooting else "failed"
                 report = self._machines.failed(
-                    MachineReport(order.id, order.order, "failed", INTERNAL, message, before.addresses)
+                    MachineReport(order.id, order.order, state, INTERNAL, message, before.addresses)
                 )
             else:
                 yield self._remove(order.id)
@@ -405,7 +411,7 @@ class ComputeWorker:
     def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
         """The driver's work, given up when it takes too long."""
         if not work.called:
-            work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
+            work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
         return work
 
     def _remove(self, id: str) -> Deferred[None]:
@@ -443,7 +449,3 @@ class ComputeWorker:
             self.log.warn("{request_id}: {id} could not be {what}: {error}", error=error, **names)
         else:
             self.log.failure("{request_id}: {id} could not be {what}", Failure(error), **names)
-
-
-def _too_long(result: Any, seconds: float) -> Any:
-    raise DriverFailure(what=f"no answer within {seconds:g} s")

@@ -356,6 +356,21 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.assertEqual(self.states(), [(machine(1).id, "running", 3), (machine(2).id, "running", 3)])
         self.assertEqual(len(self.controller.told()), 7)
 
+    def test_reboot_fails(self):
+        """A machine whose reboot fails is left running when it can be, else reported stopped with the reason."""
+        self.run_machines(machine(1))
+        for order, mishaps, state in ((2, ["reboot fail"], "running"), (3, ["reboot lose"], "running")):
+            for mishap in mishaps:
+                self.host.hypervisor.rehearsal.tell(mishap)
+            self.see(self.worker.reboot([encode(machine(1, order))], False, context=CONTEXT))
+            self.assertEqual(self.states(), [(machine(1).id, state, order)])
+        self.host.hypervisor.rehearsal.tell("reboot fail")
+        self.host.hypervisor.rehearsal.tell("spawn fail")
+        self.see(self.worker.reboot([encode(machine(1, 4))], False, context=CONTEXT))
+        self.assertEqual(self.states(), [(machine(1).id, "stopped", 4)])
+        report = self.controller.last()
+        self.assertEqual((report["state"], report["code"]), ("stopped", "Server.InternalError"))
+
     def test_spawn_fails(self):
         """A machine that does not come up is reported failed, says why, and leaves nothing."""
         self.host.hypervisor.rehearsal.tell(f"spawn fail 1 {machine(1).id}")
