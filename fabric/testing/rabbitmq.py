@@ -66,13 +66,19 @@ class RabbitMQServer:
     One node, without plugins, on 127.0.0.1.
 
     @ivar endpoint: the client endpoint string of the broker.
+    @ivar tls_endpoint: the same over TLS, when there is a certificate.
     @ivar directory: with its data, log and settings; removed by C{stop}.
     """
 
-    def __init__(self, reactor: IReactorProcess) -> None:
+    def __init__(self, reactor: IReactorProcess, certificate: Path | None = None) -> None:
+        """
+        @param certificate: a PEM file with a certificate for C{localhost}, which is
+            its own authority, and its key; for a broker that speaks TLS too.
+        """
         self._reactor: Any = reactor
         self.directory = Path()
-        self.endpoint = ""
+        self.endpoint = self.tls_endpoint = ""
+        self._certificate = certificate
         self._port = 0
         self._environment: dict[str, str] = {}
         self._epmd: _Child | None = None
@@ -86,10 +92,12 @@ class RabbitMQServer:
         @raise RuntimeError: with its output, when it does not come up.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
-        self._port, distribution, epmd_port = _free_ports(3)
+        self._port, distribution, epmd_port, tls_port = _free_ports(4)
         self.endpoint = f"tcp:127.0.0.1:{self._port}"
+        if self._certificate is not None:
+            self.tls_endpoint = f"tls:localhost:{tls_port}:trustRoots={self._certificate.parent}"
         self._environment = self._make_environment(distribution, epmd_port)
-        self._write_settings()
+        self._write_settings(tls_port)
         self._epmd = self._spawn("epmd", shutil.which("epmd") or "epmd")
         yield self._boot()
 
@@ -217,7 +225,7 @@ class RabbitMQServer:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
         }
 
-    def _write_settings(self) -> None:
+    def _write_settings(self, tls_port: int) -> None:
         (self.directory / "data").mkdir()
         (self.directory / "log").mkdir()
         (self.directory / "plugins").write_text("[].")
@@ -227,6 +235,13 @@ class RabbitMQServer:
             "vm_memory_high_watermark.absolute = 1GB",
             "disk_free_limit.absolute = 1MB",
         ]
+        if self._certificate is not None:
+            settings += [
+                f"listeners.ssl.1 = 127.0.0.1:{tls_port}",
+                f"ssl_options.cacertfile = {self._certificate}",
+                f"ssl_options.certfile = {self._certificate}",
+                f"ssl_options.keyfile = {self._certificate}",
+            ]
         (self.directory / "rabbitmq.conf").write_text("\n".join(settings) + "\n")
 
 

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -99,7 +99,9 @@ class Client(AMQClient):  # type: ignore[misc]
         self._beat.clock = clock
 
     def connectionMade(self) -> None:
-        """Say which protocol this is."""
+        """Say which protocol this is; small messages are to leave at once."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
         self.channels[0] = self.channelFactory(0, self.outgoing, self)
         self.write(PROTOCOL)
 
