@@ -40,6 +40,7 @@ def render(url: str, access_key: str, secret_key: str, region: str = "nova", s3_
         "AWS_SECRET_ACCESS_KEY": secret_key,
         "AWS_DEFAULT_REGION": region,
         "AWS_REGION": region,
+        "AWS_ENDPOINT_URL": root,
         "AWS_ENDPOINT_URL_EC2": root + "/services/Cloud",
         "EC2_ACCESS_KEY": access_key,
         "EC2_SECRET_KEY": secret_key,

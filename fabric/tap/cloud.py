@@ -43,16 +43,18 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     front = doors.front(reactor, settings, metrics, parts.cloud, store, people, views, routes)
     return [
         firstrun.data_directory(settings),
+        front.claim(),
         *store_steps,
         *people_steps,
         queue_step,
+        Step("first start", lambda: logic.first_start(reactor, settings, parts), transports.nothing),
         running("controller", logic.controller(reactor, settings, store, queue, parts)),
         running("scheduler", logic.scheduler(reactor, settings, queue, parts, points)),
         running("network", hosts.network(reactor, settings, queue, points)),
         running("volume", hosts.volume(reactor, settings, queue, points)),
         running("compute", hosts.compute(reactor, settings, queue, points)),
-        front.step("doors"),
         firstrun.administrator(settings, people, front),
+        front.open("doors"),
         firstrun.greeting(settings, front),
         Step("keys", parts.key_pool.fill, transports.nothing),
     ]

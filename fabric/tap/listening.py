@@ -8,7 +8,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 from fabric.tap.start import Refusal, Step
 
@@ -41,9 +40,9 @@ class Listening:
     @ivar port: the port, once it listens.
     """
 
-    port: IListeningPort
+    port: Any
 
-    def __init__(self, reactor: Any, description: str, factory: IProtocolFactory) -> None:
+    def __init__(self, reactor: Any, description: str, factory: Any) -> None:
         self._reactor = reactor
         self._description = description
         self._factory = factory
@@ -52,7 +51,20 @@ class Listening:
         """
         @return: the step that listens, and then does not.
         """
-        return Step(name, self._start, self._stop)
+        return Step(name, self._listen, self._stop)
+
+    def claim(self) -> Step:
+        """
+        @return: a step before all others: it takes the port, so that one that
+            is taken is found out at once, but lets clients wait.
+        """
+        return Step("port", lambda: self._listen().addCallback(lambda _: self.port.stopReading()), self._stop)
+
+    def open(self, name: str) -> Step:
+        """
+        @return: the step that lets clients in after L{claim}.
+        """
+        return Step(name, lambda: self.port.startReading(), lambda: self.port.stopReading())
 
     def url(self, wanted: str = "") -> str:
         """
@@ -62,15 +74,15 @@ class Listening:
         """
         return advertised(self._description, wanted, getattr(self.port.getHost(), "port", None))
 
-    def _start(self) -> Deferred[None]:
+    def _listen(self) -> Deferred[None]:
         try:
             endpoint = serverFromString(self._reactor, self._description)
-        except (ValueError, TypeError) as failure:
+        except (ValueError, TypeError, KeyError) as failure:
             raise Refusal(f"{self._description} is no endpoint: {failure}") from None
-        listening: Deferred[IListeningPort] = endpoint.listen(self._factory)
+        listening: Deferred[Any] = endpoint.listen(self._factory)
         return listening.addCallback(self._listens)
 
-    def _listens(self, port: IListeningPort) -> None:
+    def _listens(self, port: Any) -> None:
         self.port = port
 
     def _stop(self) -> Any:
