@@ -444,8 +444,7 @@ class ComputeWorker:
     def _log_failure(
         self, what: str, order: MachineOrder | Brief, error: BaseException | None, context: Context
     ) -> None:
-        names: dict[str, Any] = {"request_id": context.request_id, "id": order.id, "what": what}
-        if isinstance(error, FabricError):
-            self.log.warn("{request_id}: {id} could not be {what}: {error}", error=error, **names)
-        else:
-            self.log.failure("{request_id}: {id} could not be {what}", Failure(error), **names)
+        names: dict[str, Any] = {"request_id": context.request_id, "id": order.id, "what": what, "error": error}
+        self.log.warn("{request_id}: {id} could not be {what}: {error}", **names)
+        if not isinstance(error, FabricError):
+            self.log.failure("{request_id}: {id}", Failure(error), **names)
