@@ -8,8 +8,11 @@ from base64 import b64encode
 from collections.abc import Generator
 from typing import Any
 
+import attrs
 from twisted.internet.defer import inlineCallbacks
 
+from fabric.model.instance import Instance
+from fabric.store.interface import dashed
 from tests.unit.ec2_stage import BOB, EC2Case
 
 Steps = Generator[Any, Any, None]
@@ -47,6 +50,23 @@ class DescribeTests(EC2Case):
         self.assertEqual([group["GroupName"] for group in instance["SecurityGroups"]], ["default"])
         self.assertEqual(instance["Tags"], [{"Key": "Name", "Value": "<a&b>"}])
         self.assertEqual(instance["LaunchTime"].timestamp(), self.clock.seconds())
+
+    @inlineCallbacks
+    def test_taken_address(self) -> Steps:
+        """An address that the write itself takes from the pool stands in the view and its name."""
+        [id] = yield self.run_instances()
+        [stored] = yield self.store.read(Instance, [id])
+        transaction = self.store.transaction("place")
+        member = transaction.take("fixed:net-00000001")
+        port = attrs.evolve(stored.record.ports[0], address=member, hostname="ip-" + dashed(member))
+        transaction.update(stored, attrs.evolve(stored.record, ports=(port,), host="node1", on_host=True))
+        yield self.store.commit(transaction)
+        [instance] = yield self.listed()
+        address = instance["PrivateIpAddress"]
+        self.assertRegex(address, r"^10\.0\.0\.[0-9]+$")
+        self.assertEqual(instance["PrivateDnsName"], f"ip-{address.replace('.', '-')}.ec2.internal")
+        self.assertEqual((yield self.matching("private-ip-address", address)), [id])
+        self.assertEqual((yield self.matching("private-dns-name", instance["PrivateDnsName"])), [id])
 
     @inlineCallbacks
     def test_terminated_has_no_address(self) -> Steps:
@@ -108,6 +128,22 @@ class DescribeTests(EC2Case):
                 break
             parameters["NextToken"] = answer["NextToken"]
         self.assertEqual((sizes, found), ([5, 5, 2], ids))
+
+    @inlineCallbacks
+    def test_many(self) -> Steps:
+        """Without MaxResults all come, in one answer of many of the store's pages."""
+        [id] = yield self.run_instances()
+        [stored] = yield self.store.read(Instance, [id])
+        many = [
+            attrs.evolve(stored.record, id=f"i-{n:08x}", reservation=f"r-{n // 300:08x}", ports=(), launch_index=n)
+            for n in range(700)
+        ]
+        yield self.write(*many)
+        answer = yield self.ask("DescribeInstances")
+        sizes = [len(part["Instances"]) for part in answer["Reservations"]]
+        self.assertEqual(sizes, [1, 300, 300, 100])
+        found = yield self.listed(Filters=[{"Name": "ebs-optimized", "Values": ["false"]}])
+        self.assertEqual([each["InstanceId"] for each in found], [id, *(record.id for record in many)])
 
     @inlineCallbacks
     def test_bounds(self) -> Steps:

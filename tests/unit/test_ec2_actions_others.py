@@ -286,6 +286,15 @@ class ImageTests(EC2Case):
         rest = yield self.ask("DescribeImages", MaxResults=4, NextToken=page["NextToken"])
         self.assertEqual(len({image["ImageId"] for image in page["Images"] + rest["Images"]}), 7)
 
+    @inlineCallbacks
+    def test_pages_of_ids(self) -> Steps:
+        """Images that are named have pages, too."""
+        ids = ["ami-0000000a", "ami-0000000b", SERVER]
+        page = yield self.ask("DescribeImages", ImageIds=ids, MaxResults=2)
+        rest = yield self.ask("DescribeImages", ImageIds=ids, MaxResults=2, NextToken=page["NextToken"])
+        found = [image["ImageId"] for image in page["Images"] + rest["Images"]]
+        self.assertEqual((sorted(found), "NextToken" in rest), (sorted(ids), False))
+
 
 class TagTests(EC2Case):
     """Tags."""

@@ -73,9 +73,7 @@ class ImageActions:
     """
 
     def __init__(self, listings: Listings, views: EC2Views) -> None:
-        self._list = Describe(
-            listings, Image, "imagesSet", _filters(), views.render_one, bounds=Bounds(1, 1000, ids="imagesSet")
-        )
+        self._list = Describe(listings, Image, "imagesSet", _filters(), views.render_one, bounds=Bounds(1, 1000))
 
     def register(self, registry: Registry) -> None:
         """Add the action, with what it honours."""
