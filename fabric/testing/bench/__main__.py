@@ -9,6 +9,9 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from twisted.internet.threads import deferToThread
 
 from fabric.testing.bench import cells, queues, rack, stage
 from fabric.testing.bench.cells import QUICK, Account, Effort
@@ -52,7 +55,7 @@ class Run:
     def queue(self) -> None:
         """Round trips through RabbitMQ."""
         counts = {1: 500, 64: max(2000, round(self.effort.seconds * 2000))}
-        queues.round_trips(self.results, self.effort.rounds, rack.broker_port(self.servers), counts)
+        queues.round_trips(self.results, self.effort.rounds, self.servers.broker(), counts)
         self.results.notes.append("the C client has no binding that could be installed without a compiler: left out")
         self.judge(queues.judge(self.results))
 
@@ -143,15 +146,14 @@ def _effort(options: argparse.Namespace) -> Effort:
     )
 
 
-def main(arguments: list[str]) -> int:
+def measure(options: argparse.Namespace, reactor: Any) -> int:
     """
-    Measure, print the table, write the file.
+    Measure, print the table, write the file; blocks.
 
     @return: 0 when all promises that were measured are met, else 3.
     """
-    options = _options(arguments)
     outside = stage.external(options.url, options.access_key, options.secret_key, options.pid) if options.url else None
-    servers = Stage(options.moto, outside)
+    servers = Stage(reactor, options.moto, outside)
     run = Run(_effort(options), servers, lambda line: print(line, file=sys.stderr, flush=True))
     try:
         for name in options.groups or GROUPS:
@@ -159,10 +161,33 @@ def main(arguments: list[str]) -> int:
             (GROUPS | MORE)[name](run)
     finally:
         servers.stop()
-    print(table(run.results, run.verdicts))
-    if options.json:
-        Path(options.json).write_text(json.dumps(document(run.results, run.verdicts), indent=1))
+        print(table(run.results, run.verdicts))
+        if options.json:
+            Path(options.json).write_text(json.dumps(document(run.results, run.verdicts), indent=1))
     return 3 if any(verdict.word == "MISSED" for verdict in run.verdicts) else 0
+
+
+def main(arguments: list[str]) -> int:
+    """
+    Run the reactor for the servers, and the cells in a thread beside it.
+
+    @return: the exit status; 1 when a cell broke down.
+    """
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    options = _options(arguments)
+    status = [1]
+
+    def begin() -> None:
+        measured = deferToThread(measure, options, reactor)
+        measured.addCallback(lambda code: status.insert(0, code))
+        measured.addErrback(lambda failure: failure.printTraceback())
+        measured.addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    return status[0]
 
 
 if __name__ == "__main__":

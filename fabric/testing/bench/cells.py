@@ -8,7 +8,7 @@ into L{Results}; C{judge_*} says what the promises make of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
@@ -239,11 +239,11 @@ def key_pairs(results: Results, effort: Effort, targets: Sequence[Target]) -> No
         for target in targets:
             names = [f"bench-{number}-{index}" for index in range(30)]
             made = [target.request("CreateKeyPair", KeyName=name) for name in names]
-            results.add(target.sample("key-create", made[1:], 1, 0.0, len(made) - 1))
+            results.add(target.sample("key-create", made, 1, 0.0, len(made), warm=False))
             asked = [target.request("DescribeKeyPairs", KeyName_1=name) for name in names]
             results.add(target.sample("key-describe", asked, 16, effort.seconds))
             ended = [target.request("DeleteKeyPair", KeyName=name) for name in names]
-            results.add(target.sample("key-delete", ended, 1, 0.0, len(ended)))
+            results.add(target.sample("key-delete", ended, 1, 0.0, len(ended), warm=False))
 
 
 def stall(results: Results, effort: Effort, account: Account) -> None:
@@ -271,7 +271,7 @@ def idle(results: Results, effort: Effort, target: Target) -> None:
     """
     What a cloud costs that nobody asks for anything.
     """
-    time.sleep(5.0)
+    time.sleep(10.0)
     before, begun = cpu_seconds(target.roots), time.perf_counter()
     time.sleep(effort.idle_seconds)
     used = (cpu_seconds(target.roots) - before) / (time.perf_counter() - begun)
@@ -307,25 +307,26 @@ def judge_accepted(results: Results) -> Iterator[Verdict]:
     yield Verdict("CPU of RunInstances until answered, over describe-one", ratio, 4.0, note="doors and Redis")
 
 
-def doors(results: Results, effort: Effort, targets: Sequence[Target], requests: Mapping[str, bytes]) -> None:
+def doors(results: Results, effort: Effort, targets: Sequence[Target], account: Account) -> None:
     """
     One door process, and two of them at once.
 
-    @param targets: the doors; all of them count the same processes.
-    @param requests: describe-one, signed for each target's port.
+    @param targets: the doors of one cloud; all of them count the same processes.
     """
     for _ in _rounds(effort):
         for used in (targets[:1], targets):
             before = targets[0].cpu() or 0.0
             flight, seconds = 64 // len(used), effort.seconds * 2
-            loads = [
-                Background(Plan(each.endpoint.host, each.endpoint.port, (requests[each.name],), flight, seconds))
-                for each in used
-            ]
+            loads = [_one_in_loop(each, account, flight, seconds) for each in used]
             outcomes = [load.result() for load in loads]
             cpu = ((targets[0].cpu() or 0.0) - before) / sum(outcome.count for outcome in outcomes) * 1e6
             parts = [sampled(f"doors-{len(used)}", "fabric", outcome, cpu) for outcome in outcomes]
             results.add(attrs.evolve(parts[0], ops=sum(p.ops for p in parts), rate=sum(p.rate for p in parts)))
+
+
+def _one_in_loop(door: Target, account: Account, in_flight: int, seconds: float) -> Background:
+    request = attrs.evolve(account, target=door).queries()["one"]
+    return Background(Plan(door.endpoint.host, door.endpoint.port, (request,), in_flight, seconds))
 
 
 def judge_doors(results: Results) -> Iterator[Verdict]:

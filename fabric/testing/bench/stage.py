@@ -8,11 +8,15 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+from twisted.internet.threads import blockingCallFromThread
 
 from fabric.testing.bench import sigv4, targets
 from fabric.testing.bench.targets import Target
 from fabric.testing.deployment import AllInOne
+from fabric.testing.rabbitmq import RabbitMQServer
 
 ROOMY = {
     "quota.instances": "1000000",
@@ -33,11 +37,13 @@ class Stage:
     Starts what cells ask for.
     """
 
-    def __init__(self, moto: str = "", external: Target | None = None) -> None:
+    def __init__(self, reactor: Any, moto: str = "", external: Target | None = None) -> None:
         """
+        @param reactor: runs in the main thread, while cells run in another.
         @param moto: path of C{moto_server}; empty for none.
         @param external: a server to be measured in place of our own.
         """
+        self.reactor = reactor
         self._moto = moto
         self._external = external
         self._directory = Path(tempfile.mkdtemp(prefix="fabric-bench-"))
@@ -79,6 +85,15 @@ class Stage:
             self._ends.append(started.stop)
             self._clouds[key] = started
         return [self._clouds[key]]
+
+    def broker(self) -> int:
+        """
+        The port of a RabbitMQ that runs until the end of the run.
+        """
+        server = RabbitMQServer(self.reactor)
+        self._ends.append(lambda: blockingCallFromThread(self.reactor, server.stop))
+        blockingCallFromThread(self.reactor, server.start)
+        return int(server.endpoint.rpartition(":")[2])
 
     def directory(self, name: str) -> Path:
         """A directory of that name, gone after the run."""

@@ -79,11 +79,16 @@ class Target:
         """Send for so long, or so many."""
         return run(Plan(self.endpoint.host, self.endpoint.port, tuple(requests), in_flight, seconds, count))
 
-    def sample(self, cell: str, requests: Sequence[bytes], in_flight: int, seconds: float, count: int = 0) -> Sample:
+    def sample(
+        self, cell: str, requests: Sequence[bytes], in_flight: int, seconds: float, count: int = 0, warm: bool = True
+    ) -> Sample:
         """
         One round: a little to warm up, then the measured part.
+
+        @param warm: whether the first request may be sent more than once.
         """
-        self.drive(requests[:1], min(in_flight, 4), 0.0, min(in_flight, 4))
+        if warm:
+            self.drive(requests[:1], min(in_flight, 4), 0.0, min(in_flight, 4))
         before = self.cpu()
         outcome = self.drive(requests, in_flight, seconds, count)
         after = self.cpu()
