@@ -64,7 +64,10 @@ class Machines:
         """It is not here any more, and C{report} is the last that is told of it."""
         self.changes += 1
         here = self._here.pop(report.id, None)
-        self._remember(attrs.evolve(report, order=max(report.order, here.order if here else 0)))
+        past = self._past.get(report.id)
+        # The end that an old order found must not make older ones look new.
+        newest = max(report.order, here.order if here else 0, past.order if past else 0)
+        self._remember(attrs.evolve(report, order=newest))
         return report
 
     def failed(self, report: MachineReport) -> MachineReport:

@@ -277,6 +277,13 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.run_machines(machine(1, 2))
         self.assertEqual(self.states(), [])
 
+    def test_late_terminate(self):
+        """A terminate from before, coming after the last one, doesn't let orders in between revive the machine."""
+        self.terminate(4)
+        self.terminate(1)
+        self.run_machines(machine(1, 3))
+        self.assertEqual(self.states(), [])
+
     def test_terminate(self):
         """A machine is destroyed, disconnected and reported gone; also twice."""
         self.run_machines(machine(1), machine(2))
