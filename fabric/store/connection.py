@@ -31,7 +31,7 @@ from fabric.store.address import Address
 
 Command = Sequence[str | bytes | int]
 
-AWAY = frozenset("LOADING READONLY MASTERDOWN CLUSTERDOWN MISCONF NOREPLICAS BUSY OOM NOAUTH WRONGPASS".split())
+AWAY = frozenset(["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "OOM", "NOAUTH", "WRONGPASS"])
 """First words of the replies of a server that can't do its work at the moment."""
 
 _NOTHING = object()

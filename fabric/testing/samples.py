@@ -55,7 +55,7 @@ class Sample(Record):
         return Derived(
             scopes=(self.project, ALL, *self.shared),
             lists=("host:" + self.host,) if self.host else (),
-            facets=(("state", self.state), *((("holds", m) for m in self.holds)), *tag_facets(self.tags)),
+            facets=(("state", self.state), *(("holds", m) for m in self.holds), *tag_facets(self.tags)),
             unique=(f"sample:{self.project}:{self.name}",) if self.name else (),
             counters={f"weight:{self.project}": self.weight} if self.weight else {},
             pools=tuple((self.of, member) for member in self.holds),

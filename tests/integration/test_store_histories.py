@@ -206,7 +206,7 @@ class HistoryTests(TestCase):
             derived = stored.record.derived()
             if scope not in derived.scopes + derived.lists:
                 continue
-            if not filters or stored.record.state == "up" and stored.record.tags.get("k=") in ("v", "w*"):
+            if not filters or (stored.record.state == "up" and stored.record.tags.get("k=") in ("v", "w*")):
                 wanted.append(stored)
         page = yield self.store.records(Sample, Query("sample", (scope,), filters))
         self.assertEqual(page.items, wanted, f"{filters} in {scope}")
