@@ -19,8 +19,8 @@ from fabric.rpc.amqp.content import Properties
 from fabric.rpc.amqp.queue import AMQPQueue
 from fabric.rpc.envelope import encode_request
 from fabric.rpc.interface import Address, Context
+from fabric.testing.echo import EchoWorker, IEchoWorker, Letters
 from fabric.testing.rabbitmq import ACCOUNT, PASSWORD, SharedRabbitMQ
-from fabric.testing.rpc import EchoWorker, IEchoWorker, Letters
 
 BROKER = SharedRabbitMQ()
 DEFINITIONS = Path(fabric.__file__).parent.parent / "etc" / "rabbitmq" / "definitions.json"

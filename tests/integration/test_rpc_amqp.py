@@ -15,8 +15,9 @@ from twisted.trial.unittest import TestCase
 from fabric.errors import Unavailable
 from fabric.rpc.amqp.queue import AMQPQueue
 from fabric.rpc.interface import Address, Context
+from fabric.testing.echo import EchoWorker, IEchoWorker
 from fabric.testing.rabbitmq import ACCOUNT, PASSWORD, SharedRabbitMQ
-from fabric.testing.rpc import EchoWorker, IEchoWorker, QueueContract, QueueFixtures
+from fabric.testing.rpc import QueueContract, QueueFixtures
 
 BROKER = SharedRabbitMQ()
 

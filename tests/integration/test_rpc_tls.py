@@ -20,8 +20,8 @@ from twisted.trial.unittest import TestCase
 from fabric.errors import Unavailable
 from fabric.rpc.amqp.queue import AMQPQueue
 from fabric.rpc.interface import Address, Context
+from fabric.testing.echo import EchoWorker, IEchoWorker
 from fabric.testing.rabbitmq import ACCOUNT, PASSWORD, RabbitMQServer
-from fabric.testing.rpc import EchoWorker, IEchoWorker
 
 
 def write_certificate(path: Path, host: str) -> None:

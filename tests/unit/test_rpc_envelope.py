@@ -31,7 +31,7 @@ from fabric.rpc.envelope import (
 )
 from fabric.rpc.interface import Address
 from fabric.rpc.remote import Remotes
-from fabric.testing.rpc import IEchoWorker
+from fabric.testing.echo import IEchoWorker
 
 _VALUES = st.recursive(
     st.none()

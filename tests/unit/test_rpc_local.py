@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from fabric.errors import DeadlineExceeded, Unavailable
 from fabric.rpc.interface import Address, Context
 from fabric.rpc.local import LocalQueue
-from fabric.testing.rpc import EchoWorker, IEchoWorker, QueueContract
+from fabric.testing.echo import EchoWorker, IEchoWorker
+from fabric.testing.rpc import QueueContract
 
 
 def _with_clock(method: Callable[[Any], Deferred[None]]) -> Callable[[Any], None]:
