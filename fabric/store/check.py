@@ -285,7 +285,7 @@ class Checker:
 
     @inlineCallbacks
     def _pool_keys(self) -> Generator[Deferred[Any], Any, set[str]]:
-        names = set()
+        names: set[str] = set()
         for pattern in ("pool:*", "held:*"):
             cursor = b"0"
             while True:
@@ -312,8 +312,10 @@ class Checker:
             refs = claims.get(member, [])
             if member not in members:
                 suspects.append(("pool", pool, ["stranger", pool, member, refs]))
-            elif ([held[member]] != refs if member in held else refs or member not in free) or (member in held and member in free):
-                suspects.append(("pool", pool, ["member", pool, member, refs]))
+            else:
+                holder = [held[member]] if member in held else []
+                if holder != refs or (member in free) is bool(holder):
+                    suspects.append(("pool", pool, ["member", pool, member, refs]))
         yield self._second_look(suspects)
 
     @inlineCallbacks

@@ -31,10 +31,13 @@ from fabric.store.address import Address
 
 Command = Sequence[str | bytes | int]
 
-AWAY = frozenset(["LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "OOM", "NOAUTH", "WRONGPASS"])
+AWAY = frozenset(
+    ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "BUSY", "OOM", "NOAUTH", "WRONGPASS")
+)
 """First words of the replies of a server that can't do its work at the moment."""
 
 _NOTHING = object()
+_pack: Callable[[tuple[str | bytes | int, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
 class _Batch(Deferred[list[Any]]):
@@ -56,6 +59,8 @@ class Connection(txredisapi.HiredisProtocol):  # type: ignore[misc]
 
     log = Logger()
     factory: _Factory
+    _waiting_for_connect: list[Deferred[Any]]
+    _waiting_for_disconnect: list[Deferred[Any]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -74,7 +79,7 @@ class Connection(txredisapi.HiredisProtocol):  # type: ignore[misc]
         """
         reply: Deferred[Any] = Deferred()
         self.waiting.append(reply)
-        self.transport.write(hiredis.pack_command(tuple(command)))
+        self.transport.write(_pack(tuple(command)))
         if self._watch is None:
             self._watch_over()
         return reply
@@ -87,7 +92,7 @@ class Connection(txredisapi.HiredisProtocol):  # type: ignore[misc]
         """
         batch = _Batch(len(commands))
         self.waiting.append(batch)
-        self.transport.write(b"".join([hiredis.pack_command(tuple(command)) for command in commands]))
+        self.transport.write(b"".join([_pack(tuple(command)) for command in commands]))
         if self._watch is None:
             self._watch_over()
         return batch
@@ -363,8 +368,8 @@ class SentinelEndpoint:
         why: Exception = Unavailable("redis", "no Sentinel is named")
         for host, port in self._address.hosts:
             try:
-                found = yield self._ask(host, port)
-                primary = HostnameEndpoint(self._reactor, *found, timeout=self._timeout)
+                name, number = yield self._ask(host, port)
+                primary = HostnameEndpoint(self._reactor, name, number, timeout=self._timeout)
                 return (yield primary.connect(factory))
             except Exception as reason:
                 why = reason

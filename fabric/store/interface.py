@@ -272,8 +272,8 @@ class IStore(Interface):
     def events(after: str, limit: int, project: str | None) -> Deferred[list[tuple[str, dict[str, str]]]]:
         """
         The event stream of a project, or of all with None, after a position
-        ("" for the oldest kept, C{MILLISECONDS-0} for those since a time): C{[(position, {kind, id, request, what, …})]}
-        where C{what} is C{created}, C{changed} or C{deleted}.
+        ("" for the oldest kept, C{MILLISECONDS-0} for those since a time):
+        C{[(position, {kind, id, request, what, …})]} where C{what} is C{created}, C{changed} or C{deleted}.
         """
 
     def check(repair: bool) -> Deferred[list[Finding]]:

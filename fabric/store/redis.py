@@ -240,7 +240,7 @@ class RedisStore:
     def _ask(self, operation: str, *command: str | bytes | int) -> Deferred[Any]:
         return self._timed(operation, self._pool.call(*command))
 
-    def _several(self, operation: str, commands: list[tuple[str, ...]]) -> Deferred[list[Any]]:
+    def _several(self, operation: str, commands: Sequence[tuple[str, ...]]) -> Deferred[list[Any]]:
         if len(commands) == 1:
             return self._ask(operation, *commands[0]).addCallback(_alone)
         reply = self._pool.batch(commands).addCallback(_all_good)

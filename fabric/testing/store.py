@@ -28,6 +28,8 @@ from fabric.store.redis import RedisStore
 from fabric.testing.redis import RedisServer
 from fabric.testing.samples import KINDS, PlainViews, Sample
 
+__all__ = ["KINDS", "PlainViews", "Sample", "StoreContract", "make_store"]
+
 
 @inlineCallbacks
 def make_store(
