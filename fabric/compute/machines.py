@@ -65,9 +65,9 @@ class Machines:
         self.changes += 1
         here = self._here.pop(report.id, None)
         past = self._past.get(report.id)
-        # The end that an old order found must not make older ones look new.
-        newest = max(report.order, here.order if here else 0, past.order if past else 0)
-        self._remember(attrs.evolve(report, order=newest))
+        # What an old order finds must not make the last one forgotten.
+        if past is None or report.order >= past.order:
+            self._remember(attrs.evolve(report, order=max(report.order, here.order if here else 0)))
         return report
 
     def failed(self, report: MachineReport) -> MachineReport:
