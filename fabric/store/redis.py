@@ -17,8 +17,8 @@ from zope.interface import implementer
 
 from fabric.errors import FabricError, InvalidValue
 from fabric.model.record import Record
-from fabric.store import scripts
-from fabric.store.connection import RedisPool
+from fabric.store import scope, scripts
+from fabric.store.connection import Command, RedisPool
 from fabric.store.filing import facet_key, load, scope_key, wanted
 from fabric.store.interface import Committed, Finding, IStore, IViews, Page, Query, Stored, Transaction, Want
 from fabric.store.plan import Taking, committed, plan
@@ -36,7 +36,7 @@ lets others work: some milliseconds.
 """
 
 _POSITION = re.compile(r"^[0-9]{1,20}-[0-9]{1,20}$")
-_CURSOR = re.compile(r"^[0-9]{1,16}$")
+_CURSOR = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,9})?$")
 
 
 @implementer(IStore)
@@ -114,7 +114,25 @@ class RedisStore:
         """See L{IStore.views}."""
         if query.ids and not query.filters:
             return self._by_ids("views", query, ("v:" + name,), _first)
+        if not query.ids and not query.filters and len(query.scopes) == 1:
+            return self._whole_scope(query, name)
         return self._listing("views", query, name)
+
+    @inlineCallbacks
+    def _whole_scope(self, query: Query, view: str) -> Generator[Deferred[Any], Any, Page]:
+        """
+        A page of all that a scope lists; see L{fabric.store.scope}.
+        """
+        _after(query.cursor)
+        place, rank = scope.split(query.cursor)
+        limit = query.limit or self._chunk
+        where = scope_key(query.scopes[0])
+        while True:
+            replies = yield self._several("views", scope.commands(query.kind, where, view, place, rank, limit))
+            found = scope.page(replies[-1], rank, limit)
+            if isinstance(found, Page):
+                return found
+            rank = found
 
     def _by_ids(
         self, operation: str, query: Query, fields: tuple[str, ...], item: Callable[[list[Any]], Any]
@@ -240,7 +258,7 @@ class RedisStore:
     def _ask(self, operation: str, *command: str | bytes | int) -> Deferred[Any]:
         return self._timed(operation, self._pool.call(*command))
 
-    def _several(self, operation: str, commands: Sequence[tuple[str, ...]]) -> Deferred[list[Any]]:
+    def _several(self, operation: str, commands: Sequence[Command]) -> Deferred[list[Any]]:
         if len(commands) == 1:
             return self._ask(operation, *commands[0]).addCallback(_alone)
         reply = self._pool.batch(commands).addCallback(_all_good)
@@ -301,7 +319,7 @@ def _after(cursor: str) -> int:
         return 0
     if not _CURSOR.match(cursor):
         raise InvalidValue("cursor", cursor, "not where a page ended")
-    return int(cursor)
+    return scope.split(cursor)[0]
 
 
 def _filter(facet: str, values: tuple[str, ...]) -> tuple[str, list[str], list[Any]]:

@@ -275,6 +275,27 @@ class StoreContract:
         self.assertEqual("".join(seen), "gfedcab")
 
     @inlineCallbacks
+    def test_pages_while_the_scope_changes(self) -> Generator[Deferred[Any], Any, None]:
+        """What stays is paged exactly once although records before and after a page's end come and go."""
+        store = self.store
+        for index in range(9):
+            yield self.write(Sample(f"s{index}"))
+        seen: list[bytes] = []
+        cursor = ""
+        for gone in ("s0", "s2", "s8", None, None):
+            page = yield store.views("ec2", Query("sample", ("p",), cursor=cursor, limit=2))
+            seen += [view.split()[1] for view in page.items]
+            cursor = page.cursor
+            if not cursor:
+                break
+            if gone is not None:
+                [stored] = yield store.read(Sample, [gone])
+                leaving = store.transaction("test")
+                leaving.delete(stored)
+                yield store.commit(leaving)
+        self.assertEqual(seen, [f"s{index}".encode() for index in range(8)])
+
+    @inlineCallbacks
     def test_bad_cursor(self) -> Generator[Deferred[Any], Any, None]:
         """A cursor that no page gave is refused."""
         for query in (Query("sample", ("p",), cursor="x"), Query("sample", ("p",), ids=("a",), cursor="-1")):
