@@ -39,7 +39,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     store, store_step = transports.store(reactor, settings, metrics, views)
     people, people_step = transports.directory(reactor, settings)
     parts = logic.assembled(reactor, settings, store, queue, logic.faults(settings))
-    health = Health(reactor, "cloud-api", {"store": store.pools, "queue": queue.depths, "directory": people.users})
+    health = Health(reactor, "cloud-api", doors.probes(store, queue, people))
     routes = doors.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics))
     front = doors.front(reactor, settings, metrics, parts.cloud, store, people, views, routes)
     steps = [queue_step, store_step, people_step, front.step("doors")]

@@ -38,7 +38,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     store, store_steps = transports.any_store(reactor, settings, metrics, views)
     people, people_steps = transports.any_directory(reactor, settings)
     parts = logic.assembled(reactor, settings, store, queue, points)
-    health = Health(reactor, "cloud", {"store": store.pools, "queue": queue.depths, "directory": people.users})
+    health = Health(reactor, "cloud", doors.probes(store, queue, people))
     routes = doors.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics))
     front = doors.front(reactor, settings, metrics, parts.cloud, store, people, views, routes)
     return [

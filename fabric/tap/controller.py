@@ -38,9 +38,8 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     store, store_step = transports.store(reactor, settings, metrics, load_views())
     parts = logic.assembled(reactor, settings, store, queue, logic.faults(settings))
     levels = Levels(store, parts.cloud.hosts, queue, reactor, metrics)
-    probes = {"store": store.pools, "queue": queue.depths}
     return [
-        *doors.watched(reactor, settings, metrics, "cloud-controller", probes, levels),
+        *doors.watched(reactor, settings, metrics, "cloud-controller", doors.probes(store, queue), levels),
         queue_step,
         store_step,
         running("controller", logic.controller(reactor, settings, store, queue, parts)),

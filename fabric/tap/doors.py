@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from twisted.python.failure import Failure
+
 from fabric.api.admin import door as admin
 from fabric.api.admin.door import AdminDoor
 from fabric.api.admin.machines import MachineActions
@@ -21,7 +23,9 @@ from fabric.api.operations import Health, HealthDoor, MetricsDoor, Probe
 from fabric.api.site import Limits, Site
 from fabric.cloud import Cloud
 from fabric.cloud.levels import Levels
+from fabric.errors import NotFound
 from fabric.metrics import Metrics
+from fabric.rpc.interface import IQueue
 from fabric.settings import Settings
 from fabric.store.interface import IStore
 from fabric.tap.listening import Listening, advertised
@@ -43,7 +47,7 @@ def watched(
     settings: Settings,
     metrics: Metrics,
     name: str,
-    probes: Mapping[str, Probe],
+    asked: Mapping[str, Probe],
     levels: Levels | None = None,
 ) -> list[Step]:
     """
@@ -52,8 +56,29 @@ def watched(
     """
     if not settings.operations.endpoint:
         return []
-    routes = operations(Health(reactor, name, probes), metrics, levels)
+    routes = operations(Health(reactor, name, asked), metrics, levels)
     return [Listening(reactor, settings.operations.endpoint, Site(reactor, routes)).step("operations")]
+
+
+def probes(
+    store: IStore | None = None, queue: IQueue | None = None, people: IDirectory | None = None
+) -> dict[str, Probe]:
+    """
+    @return: a small question to each part that a service needs.
+    """
+    found: dict[str, Probe] = {}
+    if store is not None:
+        found["store"] = lambda: store.counters(["-"])
+    if queue is not None:
+        found["queue"] = queue.depths
+    if people is not None:
+        found["directory"] = lambda: people.user("-").addErrback(_is_there)
+    return found
+
+
+def _is_there(failure: Failure) -> None:
+    """That nobody has that name is an answer too."""
+    failure.trap(NotFound)
 
 
 def front(

@@ -34,7 +34,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     metrics = Metrics()
     queue, queue_step = transports.queue(reactor, settings, metrics)
     return [
-        *doors.watched(reactor, settings, metrics, "cloud-network", {"queue": queue.depths}),
+        *doors.watched(reactor, settings, metrics, "cloud-network", doors.probes(queue=queue)),
         queue_step,
         running("network", hosts.network(reactor, settings, queue, logic.faults(settings))),
     ]

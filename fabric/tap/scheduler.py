@@ -37,7 +37,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     store, store_step = transports.store(reactor, settings, metrics, load_views())
     parts = logic.assembled(reactor, settings, store, queue, points)
     return [
-        *doors.watched(reactor, settings, metrics, "cloud-scheduler", {"store": store.pools, "queue": queue.depths}),
+        *doors.watched(reactor, settings, metrics, "cloud-scheduler", doors.probes(store, queue)),
         queue_step,
         store_step,
         running("scheduler", logic.scheduler(reactor, settings, queue, parts, points)),

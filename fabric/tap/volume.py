@@ -34,7 +34,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     metrics = Metrics()
     queue, queue_step = transports.queue(reactor, settings, metrics)
     return [
-        *doors.watched(reactor, settings, metrics, "cloud-volume", {"queue": queue.depths}),
+        *doors.watched(reactor, settings, metrics, "cloud-volume", doors.probes(queue=queue)),
         queue_step,
         running("volume", hosts.volume(reactor, settings, queue, logic.faults(settings))),
     ]
