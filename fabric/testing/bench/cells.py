@@ -271,7 +271,7 @@ def idle(results: Results, effort: Effort, target: Target) -> None:
     """
     What a cloud costs that nobody asks for anything.
     """
-    time.sleep(10.0)
+    time.sleep(15.0)
     before, begun = cpu_seconds(target.roots), time.perf_counter()
     time.sleep(effort.idle_seconds)
     used = (cpu_seconds(target.roots) - before) / (time.perf_counter() - begun)
