@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
-from fabric.testing.bench.ec2 import Asker, instances
+from fabric.testing.bench.ec2 import Asker
 from fabric.testing.bench.load import Background, Plan
 from fabric.testing.bench.processes import cpu_seconds, memory_bytes
 from fabric.testing.bench.report import Results, Sample, Verdict
@@ -85,9 +85,7 @@ def fill(target: Target, size: int) -> tuple[Account, float]:
     """
     asker = Asker(target)
     seconds = asker.fill(size)
-    ids = instances(asker.ask("DescribeInstances"))
-    if len(ids) < size:
-        raise RuntimeError(f"{target.name} lists {len(ids)} of {size} instances")
+    ids = asker.require(size, "running")
     asker.ask("CreateTags", ResourceId_1=ids[size // 2], Tag_1_Key="role", Tag_1_Value=NEEDLE)
     asker.stop([ids[size // 3]])
     asker.await_none("stopping", "", 0.05)
@@ -168,6 +166,8 @@ def cycles(results: Results, effort: Effort, targets: Sequence[Target], counts: 
     Launch so many in one call until all run, then terminate until all are gone;
     server CPU an instance, that of looking subtracted at its own cost.
     """
+    for target in targets:
+        fill(target, 1)
     for _ in _rounds(effort):
         for target in targets:
             asker = Asker(target)
@@ -207,7 +207,9 @@ def _cycles(results: Results, target: Target, asker: Asker, count: int, look: fl
             return made[0][0]
 
         phase("run", launch, "pending")
+        asker.require(count, "running", made[0][0])
         phase("terminate", end, "shutting-down")
+        asker.require(count, "terminated", made[0][0])
     for name, seconds in took.items():
         ordered = sorted(seconds)
         ops = count * len(ordered)

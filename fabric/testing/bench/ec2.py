@@ -79,6 +79,21 @@ class Asker:
                 raise RuntimeError(f"{len(left)} instances are still {state}: {left[:5]}")
             time.sleep(pause)
 
+    def require(self, count: int, state: str, reservation: str = "") -> list[str]:
+        """
+        See that so many (of a reservation, unless "") are in a state.
+
+        @return: their ids.
+        @raise RuntimeError: there are fewer.
+        """
+        parameters = {"Filter_1_Name": "instance-state-name", "Filter_1_Value_1": state}
+        if reservation:
+            parameters |= {"Filter_2_Name": "reservation-id", "Filter_2_Value_1": reservation}
+        found = instances(self.ask("DescribeInstances", **parameters))
+        if len(found) < count:
+            raise RuntimeError(f"{self._target.name} has {len(found)} of {count} instances {state}")
+        return found
+
     def fill(self, count: int) -> float:
         """
         Launch so many, batch by batch.
