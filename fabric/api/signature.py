@@ -209,7 +209,7 @@ def _stamp_of_headers(headers: Mapping[str, str]) -> str:
         return stamp
     try:
         return f"{parsedate_to_datetime(headers['date']):%Y%m%dT%H%M%SZ}"
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise SignatureRefused("incomplete", "The request has neither X-Amz-Date nor Date") from None
 
 
@@ -268,6 +268,8 @@ def _claim_of_version_2(request: Presented, fields: dict[str, str], now: float) 
     if digest is None or fields.get("SignatureVersion") != "2":
         raise SignatureRefused("incomplete", "Signatures are of version 2 with HmacSHA256 or HmacSHA1, or of version 4")
     _check_old_time(fields, now)
+    if request.query.keys() & request.form.keys():  # else one time is checked and another one signed
+        raise SignatureRefused("incomplete", "A parameter is given in the query and in the body")
     signed = {**request.query, **request.form}
     signature = signed.pop("Signature")
     pairs = "&".join(f"{quote(name, safe='-_.~')}={quote(signed[name], safe='-_.~')}" for name in sorted(signed))
@@ -290,7 +292,6 @@ def _check_old_time(fields: Mapping[str, str], now: float) -> None:
 
 def _old_moment(text: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return timegm(datetime.fromisoformat(text).utctimetuple())
+    except (ValueError, OverflowError):
         raise SignatureRefused("incomplete", "The date is not of the form 2026-11-21T10:00:00Z") from None
-    return timegm(moment.utctimetuple())

@@ -23,6 +23,9 @@ from fabric.api.interface import IDoor
 _HTTPChannel: Any = HTTPChannel
 """Twisted has no types for it."""
 
+_LONGEST_LENGTH = 64
+"""Bytes of a header that gives a length."""
+
 
 @attrs.frozen
 class Limits:
@@ -126,6 +129,16 @@ class Channel(_HTTPChannel):  # type: ignore[misc]
                 self.forceAbortClient()
                 return
         super().dataReceived(data)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """
+        One header.  A length of absurdly many digits is refused here, since
+        Python makes no number of it.
+        """
+        if len(line) > _LONGEST_LENGTH and line[:15].lower() == b"content-length:":
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return bool(super().headerReceived(line))
 
     def allContentReceived(self) -> None:
         """

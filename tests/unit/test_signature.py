@@ -217,6 +217,29 @@ class SignatureTests(SynchronousTestCase):
         self.assertEqual("mismatch", self.refusal(attrs.evolve(BOTO_2, headers=headers)))
         self.assertIn(b"20261121T120137Z", claim(attrs.evolve(BOTO_2, headers=headers), RECORDED).texts[0])
 
+    def test_absurd_dates(self) -> None:
+        """A date beyond what a computer counts is half a signature, and no other failure."""
+        headers = {name: value for name, value in BOTO_2.headers.items() if name != "x-amz-date"}
+        for date in (
+            "Sat, 21 Nov 99999999999999999999 12:00:00 GMT",
+            "Sat, 21 Nov 2026 12:00:00 +99999999999999999999",
+        ):
+            request = attrs.evolve(BOTO_2, headers={**headers, "date": date})
+            self.assertEqual("incomplete", self.refusal(request), date)
+        for date in ("0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"):
+            for name in ("Timestamp", "Expires"):
+                form = {key: value for key, value in BOTO_2_OLD.form.items() if key != "Timestamp"}
+                request = attrs.evolve(BOTO_2_OLD, form={**form, name: date})
+                self.assertEqual("incomplete", self.refusal(request), date)
+
+    def test_fresh_time_beside_an_old_one(self) -> None:
+        """An old request of version 2 can't be sent again with a fresh time in its query."""
+        later = RECORDED + 86400.0
+        form = {name: value for name, value in BOTO_2_OLD.form.items() if name != "Signature"}
+        query = {name: BOTO_2_OLD.form[name] for name in ("AWSAccessKeyId", "SignatureMethod", "SignatureVersion")}
+        query |= {"Signature": BOTO_2_OLD.form["Signature"], "Timestamp": "2026-11-22T12:01:41Z"}
+        self.assertEqual("incomplete", self.refusal(attrs.evolve(BOTO_2_OLD, query=query, form=form), later))
+
     def test_any_bytes(self) -> None:
         """Bytes that are no text, anywhere, make a wrong signature and no other failure."""
         header = BOTO_2.headers["authorization"][:-4] + "é\udcff"
