@@ -302,41 +302,91 @@ local function remove(key, row, prefix, facet)
   entry.ids[#entry.ids + 1] = row.id
 end
 
-local function refile(row, extra, stale)
-  local old, new, kind = row.old, row.new, row.kind
-  local was, is = set_of(old.s), set_of(new.s)
-  local listed_before, listed = set_of(old.s, old.l), set_of(new.s, new.l)
-  for scope in pairs(listed) do
-    if not listed_before[scope] then
-      add('x:' .. kind .. ':' .. scope, row)
+local function same_list(one, other)
+  if #one ~= #other then return false end
+  for index = 1, #one do
+    if one[index] ~= other[index] then return false end
+  end
+  return true
+end
+
+-- Scopes that list the record or no longer do.
+local function refile_scopes(row, extra, stale)
+  local old, new, stem = row.old, row.new, 'x:' .. row.kind .. ':'
+  if same_list(old.s, new.s) and same_list(old.l, new.l) then return end
+  local before, after = set_of(old.s, old.l), set_of(new.s, new.l)
+  for scope in pairs(after) do
+    if not before[scope] then
+      add(stem .. scope, row)
       extra[#extra + 1] = 's:' .. scope
       extra[#extra + 1] = row.place
     end
   end
-  for scope in pairs(listed_before) do
-    if not listed[scope] then
-      remove('x:' .. kind .. ':' .. scope, row)
+  for scope in pairs(before) do
+    if not after[scope] then
+      remove(stem .. scope, row)
       stale[#stale + 1] = 's:' .. scope
     end
   end
+end
+
+-- Facets, when the scopes that have them are the same as before: most lists
+-- differ in one or two places only.
+local function refile_changed_facets(row)
+  local old, new = row.old.f, row.new.f
+  local gone, come = {}, {}
+  if #old == #new then
+    for index = 1, #new do
+      if old[index] ~= new[index] then
+        gone[old[index]] = true
+        come[new[index]] = true
+      end
+    end
+    -- A list that is only in another order has nothing to change.
+    for facet in pairs(come) do
+      if gone[facet] then gone[facet], come[facet] = nil, nil end
+    end
+  else
+    gone, come = set_of(old), set_of(new)
+    for _, facet in ipairs(new) do
+      if gone[facet] then gone[facet], come[facet] = nil, nil end
+    end
+  end
+  for _, scope in ipairs(row.new.s) do
+    local prefix = ':' .. row.kind .. ':' .. scope .. ':'
+    for facet in pairs(come) do add_facet(prefix, facet, row) end
+    for facet in pairs(gone) do remove('x' .. prefix .. facet, row, prefix, facet) end
+  end
+end
+
+local function refile_facets(row)
+  local old, new = row.old, row.new
+  if same_list(old.s, new.s) then return refile_changed_facets(row) end
+  local was, is = set_of(old.s), set_of(new.s)
   local before, after = set_of(old.f), set_of(new.f)
   for scope in pairs(is) do
-    local prefix = ':' .. kind .. ':' .. scope .. ':'
-    local had = was[scope]
+    local prefix, had = ':' .. row.kind .. ':' .. scope .. ':', was[scope]
     for facet in pairs(after) do
       if not (had and before[facet]) then add_facet(prefix, facet, row) end
     end
   end
   for scope in pairs(was) do
-    local prefix = ':' .. kind .. ':' .. scope .. ':'
-    local has = is[scope]
+    local prefix, has = ':' .. row.kind .. ':' .. scope .. ':', is[scope]
     for facet in pairs(before) do
       if not (has and after[facet]) then remove('x' .. prefix .. facet, row, prefix, facet) end
     end
   end
-  local views = set_of(new.v)
-  for _, view in ipairs(old.v) do
-    if not views[view] then stale[#stale + 1] = 'v:' .. view end
+end
+
+local function refile(row, extra, stale)
+  local old, new = row.old, row.new
+  refile_scopes(row, extra, stale)
+  refile_facets(row)
+  if not same_list(old.v, new.v) then
+    local views = set_of(new.v)
+    for _, view in ipairs(old.v) do
+      if not views[view] then stale[#stale + 1] = 'v:' .. view end
+    end
   end
   if new.t ~= old.t then
     if new.t then call('ZADD', 'due', new.t, row.ref) else call('ZREM', 'due', row.ref) end
