@@ -167,6 +167,8 @@ def _read_cursor(cursor: str) -> tuple[int, int, str]:
         return 0, 0, ""
     try:
         at, offset, rest = cursor.split("|", 2)
+        if not (at.isdecimal() and offset.isdecimal()):
+            raise ValueError(cursor)
         return int(at), int(offset), rest
     except ValueError:
         raise InvalidValue("NextToken", cursor, "not a token of this listing") from None
