@@ -20,6 +20,7 @@ import attrs
 PATH = "/services/Admin"
 SECONDS = 120.0
 _SCOPE = ("nova", "admin", "aws4_request")
+_ADVICE = "Is the cloud running? Start it by scripts/cloud, or name another by --data DIR or --cloudrc FILE."
 
 
 class Refused(Exception):
@@ -76,24 +77,37 @@ class Client:
             answer = json.loads(raw)
         except ValueError:
             raise Unreachable(f"{self._credentials.url} answered {status}, and not as a cloud's admin door") from None
-        if "error" in answer:
+        if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
             error = answer["error"]
-            raise Refused(error["code"], error["message"], answer.get("request_id", ""))
+            raise Refused(str(error.get("code")), str(error.get("message")), str(answer.get("request_id", "")))
+        if not isinstance(answer, dict) or "result" not in answer:
+            raise Unreachable(f"{self._credentials.url} answered {status}, and not as a cloud's admin door")
         return answer["result"]
 
     def _post(self, body: bytes) -> tuple[int, bytes]:
         secure = self._parts.scheme == "https"
         connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = connect(self._parts.hostname or "", self._parts.port, timeout=SECONDS)
+        connection = connect(self._parts.hostname or "", self._port(), timeout=SECONDS)
         headers = sign(self._credentials, self._parts.netloc, body, time.gmtime())
         try:
             connection.request("POST", PATH, body, dict(headers))
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"no answer from {self._credentials.url}: {error}") from None
+            raise Unreachable(f"no answer from {self._credentials.url}: {error}. {_ADVICE}") from None
+        except ValueError as error:
+            raise Unreachable(f"the credentials for {self._credentials.url} can't be sent: {error}") from None
         finally:
             connection.close()
+
+    def _port(self) -> int | None:
+        try:
+            port = self._parts.port
+        except ValueError:
+            port = 0
+        if port == 0 or not self._parts.hostname or self._parts.scheme not in ("http", "https"):
+            raise Unreachable(f"{self._credentials.url!r} is no cloud's address; it looks like http://127.0.0.1:8773")
+        return port
 
 
 def sign(credentials: Credentials, host: str, body: bytes, now: time.struct_time) -> Mapping[str, str]:

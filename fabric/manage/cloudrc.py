@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fabric.manage.client import Credentials
 
@@ -18,6 +19,11 @@ NAME = "cloudrc"
 DATA = "cloud-data"
 """Where a cloud keeps its data, unless it is told otherwise."""
 
+_HEADING = """\
+# Source this to use the cloud; keep it to yourself, it holds a secret key.
+# Nothing answers at S3_URL yet: it is where the object store will be.
+"""
+_OBJECTS_PORT = 3333
 _EXPORT = re.compile(r"^export ([A-Z0-9_]+)=(.*)$", re.MULTILINE)
 
 
@@ -31,7 +37,7 @@ def render(url: str, access_key: str, secret_key: str, region: str = "nova", s3_
     """
     @param url: of the endpoint, as C{http://127.0.0.1:8773}.
     @param access_key: may name a project: C{KEY:PROJECT}.
-    @param s3_url: of the object store, where there is one.
+    @param s3_url: of the object store; without it, where one will be.
     @return: the file's text.
     """
     root = url.rstrip("/")
@@ -45,18 +51,31 @@ def render(url: str, access_key: str, secret_key: str, region: str = "nova", s3_
         "EC2_ACCESS_KEY": access_key,
         "EC2_SECRET_KEY": secret_key,
         "EC2_URL": root + "/services/Cloud",
-        "S3_URL": s3_url or root + "/services/Objects",
+        "S3_URL": s3_url or _objects(root),
         "CLOUD_URL": root,
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
-    return "# Source this to use the cloud; keep it to yourself, it holds a secret key.\n" + "\n".join(lines) + "\n"
+    return _HEADING + "\n".join(lines) + "\n"
+
+
+def _objects(url: str) -> str:
+    """
+    @return: where the object store of a cloud at C{url} is to be: the first
+        Nova's port on the same host.
+    """
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}:{_OBJECTS_PORT}"
 
 
 def read(text: str) -> dict[str, str]:
     """
     What a file's text exports.
     """
-    return {name: "".join(shlex.split(value)) for name, value in _EXPORT.findall(text)}
+    try:
+        return {name: "".join(shlex.split(value)) for name, value in _EXPORT.findall(text)}
+    except ValueError:
+        return {}
 
 
 def credentials(data: str | None, file: str | None, environment: Mapping[str, str]) -> Credentials:
@@ -76,6 +95,8 @@ def credentials(data: str | None, file: str | None, environment: Mapping[str, st
             values = read(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise NoCloud(f"{path}: {error.strerror}. Name the cloud by --data DIR or source its cloudrc.") from None
+        except UnicodeDecodeError:
+            raise NoCloud(f"{path} is no cloudrc") from None
     try:
         return Credentials(values["CLOUD_URL"], values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"])
     except KeyError as error:

@@ -15,7 +15,7 @@ import attrs
 
 from fabric.manage import cloudrc
 from fabric.manage.client import Client, Credentials
-from fabric.manage.table import table
+from fabric.manage.table import moment, plain, table
 
 Run = Callable[[Client, argparse.Namespace], Any]
 Show = Callable[[Any], str]
@@ -55,12 +55,17 @@ def argument(*names: str, **options: Any) -> Argument:
 
 def rows(*columns: str) -> Show:
     """A table of a list of dicts, by these of their keys."""
-    return lambda result: table(columns, [[row.get(column) for column in columns] for row in result])
+    return lambda result: table(columns, [[_cell(row, column) for column in columns] for row in result])
 
 
 def pairs(result: Any) -> str:
     """A table of one dict."""
-    return table(("name", "value"), list(result.items()))
+    return table(("name", "value"), [[name, _cell(result, name)] for name in result])
+
+
+def _cell(row: Any, name: str) -> Any:
+    value = row.get(name)
+    return moment(value) if name.endswith("_at") and isinstance(value, int | float) else value
 
 
 def done(result: Any) -> str:
@@ -205,7 +210,7 @@ def _roles() -> list[Command]:
             "a user's roles",
             (argument("user", metavar="USER"), _PROJECT),
             ask("DescribeUserRoles", "user", "project"),
-            "\n".join,
+            lambda result: plain(", ".join(result)) or "no roles",
         ),
     ]
 
@@ -289,17 +294,26 @@ def _hosts() -> list[Command]:
 
 def _services(result: Any) -> str:
     now = time.time()
-    columns = ("service", "zone", "alive", "disabled", "seen", "instances", "vcpus", "memory MiB", "disk GiB")
+    columns = ("service", "zone", "alive", "disabled", "last report", "instances", "vcpus", "memory MiB", "disk GiB")
     lines = []
     for row in result:
         load, room = row["load"], row["capacity"]
-        seen = f"{now - row['last_beat']:.0f} s ago" if row["last_beat"] else "never"
+        seen = _ago(now, row["last_beat"])
         line = [row["id"], row["zone"], row["alive"], row["disabled_reason"] or row["disabled"], seen]
         if load:
             line.append(load["instances"])
             line += [f"{load[name]}/{room[name]}" for name in ("vcpus", "memory_mb", "disk_gb")]
         lines.append(line + [""] * (len(columns) - len(line)))
     return table(columns, lines)
+
+
+def _ago(now: float, then: float) -> str:
+    """
+    @return: C{5 s ago}, the time itself when that is long ago.
+    """
+    if not then:
+        return "never"
+    return f"{max(0.0, now - then):.0f} s ago" if now - then < 3600 else moment(then)
 
 
 def _quotas() -> list[Command]:
@@ -326,7 +340,13 @@ def _quotas() -> list[Command]:
 
 def _limit(text: str) -> tuple[str, int]:
     name, _, value = text.partition("=")
-    return name, int(value)
+    try:
+        limit = int(value)
+    except ValueError:
+        limit = None
+    if not name or limit is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form RESOURCE=LIMIT, as instances=20")
+    return name, limit
 
 
 def _state() -> list[Command]:

@@ -17,8 +17,10 @@ from typing import TextIO
 from fabric.manage.client import Client, Credentials, Refused, Unreachable
 from fabric.manage.cloudrc import NoCloud, credentials
 from fabric.manage.commands import Command, commands
+from fabric.manage.table import plain
 
 NO, USAGE, REFUSED, ABSENT = 1, 2, 3, 4
+_STATUSES = "Exit status: 0 done, 1 the answer is no, 2 bad usage, 3 refused by the cloud, 4 no cloud there."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,14 +29,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     @return: the exit status.
     """
-    return run(sys.argv[1:] if arguments is None else arguments, os.environ, sys.stdout, sys.stderr)
+    try:
+        return run(sys.argv[1:] if arguments is None else arguments, os.environ, sys.stdout, sys.stderr)
+    except BrokenPipeError:  # as of "| head"; nothing more can be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO) -> int:
     """
     L{main} with its surroundings given.
     """
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if not hasattr(given, "command"):
+        given.help.print_help(out)
+        return USAGE
     try:
         found = credentials(given.data, given.cloudrc, environment)
         command: Command = next(each for each in commands(found) if each.words == given.command)
@@ -45,21 +55,24 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], out: TextIO, e
         return _fail(err, str(error), ABSENT)
     except Refused as error:
         return _fail(err, f"{error.code}: {error} (request {error.request_id})", REFUSED)
-    print(json.dumps(result, indent=2) if given.json else command.show(result), file=out)
+    print(json.dumps(result, indent=2) if given.json else command.show(result), file=out, flush=True)
     return NO if command.failed(result) else 0
 
 
 def _fail(err: TextIO, line: str, status: int) -> int:
-    print(f"cloud-manage: {line}", file=err)
+    print(f"cloud-manage: {plain(line)}", file=err)
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("cloud-manage", description="Manage a cloud through its admin door.")
+    parser = argparse.ArgumentParser(
+        "cloud-manage", description="Manage a cloud through its admin door.", epilog=_STATUSES
+    )
     parser.add_argument("--data", metavar="DIR", help="data directory of a cloud on this machine (./cloud-data)")
     parser.add_argument("--cloudrc", metavar="FILE", help="a cloudrc file to use in place of the environment")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
-    nouns = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.set_defaults(help=parser)
+    nouns = parser.add_subparsers(metavar="COMMAND")
     groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
     for command in commands(Credentials("", "", "")):
         noun, _, verb = command.words.partition(" ")
@@ -67,13 +80,19 @@ def _parser() -> argparse.ArgumentParser:
             leaf = nouns.add_parser(noun, help=command.help)
         else:
             if noun not in groups:
-                branch = nouns.add_parser(noun, help=f"commands on a {noun}")
-                groups[noun] = branch.add_subparsers(metavar="VERB", required=True)
-            leaf = groups[noun].add_parser(verb, help=command.help)
+                branch = nouns.add_parser(noun, help=f"{noun}s: {_verbs(noun)}")
+                branch.set_defaults(help=branch)
+                groups[noun] = branch.add_subparsers(metavar="VERB")
+            leaf = groups[noun].add_parser(verb, help=command.help, description=command.help.capitalize() + ".")
         for each in command.arguments:
             leaf.add_argument(*each.names, **each.options)
         leaf.set_defaults(command=command.words)
     return parser
+
+
+def _verbs(noun: str) -> str:
+    words = [command.words.split() for command in commands(Credentials("", "", ""))]
+    return ", ".join(each[1] for each in words if each[0] == noun)
 
 
 if __name__ == "__main__":

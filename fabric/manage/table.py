@@ -5,6 +5,7 @@ Tables for people.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -28,4 +29,19 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ",".join(shown(item) for item in value)
-    return str(value)
+    return plain(str(value))
+
+
+def plain(text: str) -> str:
+    """
+    @return: text that may go to a terminal: what is not printable, as the
+        start of an escape sequence or a new line, is shown as C{\\x1b}.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def moment(seconds: float) -> str:
+    """
+    @return: seconds since the epoch as C{2026-11-21 10:00:00 UTC}; nothing for none.
+    """
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if seconds else ""
