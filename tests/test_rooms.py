@@ -45,8 +45,10 @@ INTERFACE_ONLY = {
 CLOUD_SEES = (
     "fabric.scheduler.interface",
     "fabric.scheduler.algorithms",
+    "fabric.scheduler.groups",
     "fabric.compute.interface",
     "fabric.network.interface",
+    "fabric.volume.interface",
 )
 """All that C{cloud} knows of the workers: what they answer to, and the pure functions that compare hosts."""
 
