@@ -110,7 +110,22 @@ class AdminDoor:
         self, identity: Identity, exchange: IExchange, claimed: Claim, action: Action, parameters: dict[str, Any]
     ) -> Deferred[Any]:
         self._verifier.check(claimed, identity.secret_key)
-        caller = Caller(identity.user, identity.project, identity.roles, exchange.request_id)
+        held: Deferred[Any] = self._directory.roles(identity.user, None)
+        return held.addCallback(self._act, identity, exchange, action, parameters)
+
+    def _act(
+        self,
+        everywhere: frozenset[str],
+        identity: Identity,
+        exchange: IExchange,
+        action: Action,
+        parameters: dict[str, Any],
+    ) -> Deferred[Any]:
+        """
+        These actions are on the whole cloud, so a role held in one project
+        does not count.
+        """
+        caller = Caller(identity.user, identity.project, everywhere, exchange.request_id)
         self._may(caller, action.name)
         self.log.info("{user} asks for {action}", user=caller.user, action=action.name, request_id=caller.request_id)
         return action(caller, parameters)
@@ -154,7 +169,10 @@ def message(error: FabricError) -> str:
     One sentence for people.
     """
     fields = to_wire(error)["fields"]
-    text = _SENTENCES.get(type(error), "{error}").format(error=error, **fields)
+    sentence = _SENTENCES.get(type(error), "{error}")
+    if isinstance(error, InvalidValue) and not error.value:
+        sentence = "{name}: {why}"
+    text = sentence.format(error=error, **fields)
     return text[:1].upper() + text[1:]
 
 
@@ -166,4 +184,8 @@ _SENTENCES: dict[type[FabricError], str] = {
     errors.InvalidValue: "{name} {value!r}: {why}",
     errors.Unavailable: "{service} is not available: {why}",
     errors.Unsupported: "{what} is not supported",
+    errors.Conflict: "{kind} {id} was changed by somebody else; try again",
+    errors.DeadlineExceeded: "no answer in {seconds:g} s: {what}; it may have been done",
+    errors.WrongState: "{kind} {id} is {found}",
+    errors.LimitExceeded: "{counter} would become {wanted}, above its limit of {limit}",
 }

@@ -20,6 +20,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "_admin_action"
 
+_LARGEST = 1 << 53
+"""Above it state would not keep a number as it is."""
+
+_WORDS = {str: "text", int: "a whole number", bool: "true or false"}
+
 
 def action(method: F) -> F:
     """
@@ -53,9 +58,9 @@ class Action:
         """
         for name, value in parameters.items():
             if name not in self.hints:
-                raise InvalidValue(name, str(value), f"{self.name} has no such parameter")
+                raise InvalidValue(name, "", f"{self.name} has no such parameter")
             if not _is(value, self.hints[name]):
-                raise InvalidValue(name, str(value), f"must be {_told(self.hints[name])}")
+                raise InvalidValue(name, "", f"must be {_told(self.hints[name])}")
         for name in sorted(self.required - set(parameters)):
             raise InvalidValue(name, "", f"{self.name} needs it")
         return self.handler(caller, **parameters)
@@ -89,9 +94,16 @@ def _is(value: Any, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(_is(item, arguments[1]) for item in value.values())
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
     return isinstance(value, hint)
 
 
 def _told(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_told(argument) for argument in arguments if argument is not type(None))
+    if origin is list:
+        return "a list, each of which is " + _told(arguments[0])
+    if origin is dict:
+        return "an object, each value of which is " + _told(arguments[1])
+    return _WORDS.get(hint, str(hint))
