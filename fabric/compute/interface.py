@@ -34,6 +34,47 @@ class PortOrder:
 
 
 @attrs.frozen
+class DiskOrder:
+    """
+    A volume that a machine is to have, or no longer.
+
+    @ivar device: the user's name for it, C{/dev/sdf}; unique on the machine.
+    @ivar host: the volume host, which is asked for the connection.
+    @ivar order: of L{fabric.model.volume.Attachment}; an older one than what
+        was done with the volume is dropped.
+    @ivar force: when it is taken away: whether not to wait for the guest.
+    @ivar connection: how the host reaches the volume, as the volume's driver
+        said; filled in by the compute worker.
+    """
+
+    volume: str
+    instance: str
+    device: str
+    host: str
+    order: int
+    force: bool = False
+    connection: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class DiskReport:
+    """
+    What a host says of one machine's volume.
+
+    @ivar order: of the L{DiskOrder} that this answers.
+    @ivar state: C{attached}, C{detached} (also when the machine does not have
+        it, or is not there), C{not_attached} (and nothing of it is left) or
+        C{not_detached}.
+    """
+
+    volume: str
+    instance: str
+    order: int
+    state: str
+    message: str = ""
+
+
+@attrs.frozen
 class MachineOrder:
     """
     One machine as it is to be: what an order to a compute host carries.
@@ -41,6 +82,7 @@ class MachineOrder:
     @ivar id: the instance's id; drivers name the domain so.
     @ivar order: L{fabric.model.instance.Instance.order}, echoed in reports.
     @ivar user_data: base64.
+    @ivar disks: all volumes that it is to have besides its own disk.
     """
 
     id: str
@@ -55,6 +97,7 @@ class MachineOrder:
     key_material: str = ""
     user_data: str = ""
     ports: tuple[PortOrder, ...] = ()
+    disks: tuple[DiskOrder, ...] = ()
     metadata: dict[str, str] = attrs.field(factory=dict)
 
 
@@ -87,12 +130,14 @@ class Domain:
 
     @ivar state: C{running}, C{stopped} or C{crashed}.
     @ivar order: of the last order carried out on it, kept by the driver.
+    @ivar disks: the volumes that it has, C{{device: volume id}}.
     """
 
     id: str
     state: str
     order: int = 0
     addresses: tuple[str, ...] = ()
+    disks: dict[str, str] = attrs.field(factory=dict)
 
 
 class IDomainWatcher(Interface):
@@ -131,7 +176,8 @@ class IComputeDriver(Interface):
     def spawn(machine: MachineOrder) -> Deferred[None]:
         """
         Define and boot the machine; fires when it runs.  Boots it from its
-        disk as it was when it is defined but stopped or crashed.  The order's
+        disk as it was when it is defined but stopped or crashed, with exactly
+        the volumes of the order.  The order's
         number becomes the domain's, which is all that changes when it runs.
         Failing, it leaves at most a domain that is not running.
         """
@@ -152,7 +198,23 @@ class IComputeDriver(Interface):
         """
 
     def destroy(id: str) -> Deferred[None]:
-        """Remove it and its disks.  Nothing when it is not there."""
+        """Remove it and its own disks.  Nothing when it is not there."""
+
+    def attach_disk(disk: DiskOrder) -> Deferred[None]:
+        """
+        Have the machine see a volume, running or not.  Nothing when it has it
+        at that device by that connection.
+
+        @raise NotFound: no such guest.
+        @raise WrongState: it has another volume at that device.
+        """
+
+    def detach_disk(id: str, volume: str, force: bool) -> Deferred[None]:
+        """
+        Have the machine not see a volume any more; fires when the guest has
+        let go, which it is not asked for when C{force}.  Nothing when it has
+        no such volume, or is not there.
+        """
 
     def console_output(id: str) -> Deferred[bytes]:
         """
@@ -196,6 +258,18 @@ class IComputeWorker(Interface):
         Cast: remove; C{machines} are C{{"id", "order"}}.  The order may be that
         of the last one to it; 0 is for a machine that state does not know.
         Reported as C{gone} also when it was not there.
+        """
+
+    def attach_disks(disks: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast: L{DiskOrder}s: have each exported to this host, and the machines
+        have them.  Reported as C{attached} or C{not_attached}.
+        """
+
+    def detach_disks(disks: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast: L{DiskOrder}s: take them from the machines, then from this host.
+        Reported as C{detached} or C{not_detached}.
         """
 
     def console_output(id: str) -> Deferred[dict[str, Any]]:

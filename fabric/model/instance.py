@@ -14,6 +14,8 @@ import attrs
 from fabric.errors import WrongState
 from fabric.model.flavor import Flavor
 from fabric.model.lifecycle import Deadline, Lifecycle
+from fabric.model.metadata_options import MetadataOptions
+from fabric.model.placement_group import Membership
 from fabric.model.record import ALL, Derived, Record, iso_time, tag_facets
 
 LIFECYCLE = Lifecycle(
@@ -72,6 +74,27 @@ class StateReason:
 
 
 @attrs.frozen
+class Public:
+    """
+    A floating address as the port that it leads to shows it; the
+    L{fabric.model.address.Address} seen from this side, written by the same
+    script.
+
+    @ivar allocation: the address's id.
+    @ivar association: the association's id.
+    """
+
+    address: str
+    allocation: str
+    association: str
+
+    @property
+    def hostname(self) -> str:
+        """The name C{ec2-A-B-C-D} that EC2 gives one."""
+        return "ec2-" + self.address.replace(".", "-")
+
+
+@attrs.frozen
 class Port:
     """
     One network interface of an instance.
@@ -79,12 +102,14 @@ class Port:
     @ivar network: the network's id.
     @ivar mac: C{02:…}.
     @ivar address: the fixed IPv4 address; empty before a host was chosen.
+    @ivar public: the floating address that leads to it.
     """
 
     network: str
     mac: str
     address: str = ""
     hostname: str = ""
+    public: Public | None = None
 
 
 @attrs.frozen
@@ -93,6 +118,26 @@ class GroupName:
 
     id: str
     name: str
+
+
+@attrs.frozen
+class Disk:
+    """
+    A volume that an instance has; its L{fabric.model.volume.Attachment} seen
+    from this side, written by the same script.
+
+    @ivar state: C{attaching}, C{attached}, C{detaching} or C{busy}.
+    @ivar host: the volume host; empty while the volume has none.
+    @ivar order: of the volume's L{fabric.model.volume.Attachment}.
+    """
+
+    volume: str
+    device: str
+    state: str
+    attached_at: float
+    delete_on_termination: bool = False
+    host: str = ""
+    order: int = 0
 
 
 @attrs.frozen
@@ -112,6 +157,7 @@ class Instance(Record):
     @ivar refusals: why each host was not chosen, for C{host explain}.
     @ivar launched_at, changed_at: seconds since the epoch.
     @ivar user_data: base64 text, as given.
+    @ivar placement: its placement group, None for none.
     @ivar reason_text: EC2's one-line C{reason}, with the time of the change.
     """
 
@@ -144,6 +190,7 @@ class Instance(Record):
     key_material: str = ""
     groups: tuple[GroupName, ...] = ()
     ports: tuple[Port, ...] = ()
+    disks: tuple[Disk, ...] = ()
     user_data: str = ""
     client_token: str = ""
     shutdown_behavior: str = "stop"
@@ -153,6 +200,8 @@ class Instance(Record):
     source_dest_check: bool = True
     ena_support: bool = True
     monitoring: bool = False
+    placement: Membership | None = None
+    metadata_options: MetadataOptions = MetadataOptions()
     refusals: dict[str, str] = attrs.field(factory=dict)
     tags: dict[str, str] = attrs.field(factory=dict)
 
@@ -161,22 +210,33 @@ class Instance(Record):
         """Whether it still counts against the project's quota."""
         return self.state != "terminated"
 
+    @property
+    def public(self) -> Public | None:
+        """The floating address that leads to it."""
+        return self.ports[0].public if self.ports else None
+
     def derived(self) -> Derived:
         """What is filed: project listing and facets, quota, room, addresses."""
         return Derived(
             scopes=(self.project, ALL),
             lists=("host:" + self.host,) if self.host and (self.live or self.on_host) else (),
             facets=tuple(self._facets()),
+            unique=self._names(),
             counters=self._counters(),
-            pools=tuple(
-                ("fixed:" + port.network, port.address)
-                for port in self.ports
-                if port.address and (self.live or self.on_host)
-            ),
+            pools=tuple(("fixed:" + port.network, port.address) for port in self._addressed()),
             due=self._due(),
             references=self._references(),
             event={"state": self.state, "host": self.host},
         )
+
+    def _addressed(self) -> list[Port]:
+        """The ports whose address it holds."""
+        return [port for port in self.ports if port.address] if self.live or self.on_host else []
+
+    def _names(self) -> tuple[str, ...]:
+        """By each floating address, and by each place that its packets come from."""
+        public = ["public:" + port.public.address for port in self.ports if port.public]
+        return (*public, *(source_name(port.network, port.address) for port in self._addressed()))
 
     def _counters(self) -> dict[str, int]:
         counters = {}
@@ -189,11 +249,15 @@ class Instance(Record):
                 counters[f"uses:group:{group.id}"] = 1
             for port in self.ports:
                 counters[f"uses:network:{port.network}"] = 1
+            if self.placement:
+                counters[f"uses:placement_group:{self.placement.group}"] = 1
         if self.host and (self.live or self.on_host):
             counters[f"load:{self.host}:instances"] = 1
             counters[f"load:{self.host}:vcpus"] = self.flavor.vcpus
             counters[f"load:{self.host}:memory_mb"] = self.flavor.memory_mb
             counters[f"load:{self.host}:disk_gb"] = self.flavor.disk_gb
+            if self.placement:
+                counters |= dict.fromkeys(self.placement.counters(self.host, self.zone), 1)
         return counters
 
     def _due(self) -> float | None:
@@ -204,10 +268,13 @@ class Instance(Record):
         return None
 
     def _references(self) -> tuple[tuple[str, str], ...]:
+        disks = tuple(("volume", disk.volume) for disk in self.disks)
         if not self.live:
-            return ()
+            return disks
         groups = tuple(("group", group.id) for group in self.groups)
-        return (("reservation", self.reservation), *groups, *(("network", port.network) for port in self.ports))
+        if self.placement:
+            groups += (("placement_group", self.placement.group),)
+        return (("reservation", self.reservation), *disks, *groups, *(("network", port.network) for port in self.ports))
 
     def _facets(self) -> list[tuple[str, str]]:
         facets = [
@@ -236,7 +303,53 @@ class Instance(Record):
             facets += [("network", port.network), ("mac", port.mac)]
             if port.address and self.live:  # afterwards it may be another's
                 facets += [("address", port.address), ("hostname", port.hostname)]
+            if port.public:
+                public = port.public
+                facets += [("public", public.address), ("public-hostname", public.hostname)]
+                facets += [("allocation", public.allocation), ("association", public.association)]
+        if self.placement:
+            facets += [("placement-group", self.placement.group), ("placement-group-name", self.placement.name)]
+            if self.placement.partition:
+                facets.append(("partition", str(self.placement.partition)))
+        for disk in self.disks:
+            facets += [
+                ("block-device-mapping.volume", disk.volume),
+                ("block-device-mapping.device", disk.device),
+                ("block-device-mapping.status", disk.state),
+                ("block-device-mapping.attached", iso_time(disk.attached_at)),
+                ("block-device-mapping.delete", "true" if disk.delete_on_termination else "false"),
+            ]
         return facets + tag_facets(self.tags)
+
+
+def source_name(network: str, address: str) -> str:
+    """
+    @return: the unique name of the instance that holds a fixed address.
+    """
+    return f"source:{network}:{address}"
+
+
+def with_disk(instance: Instance, disk: Disk) -> Instance:
+    """
+    @return: the instance with a disk, in place of what it had of that volume.
+    """
+    others = tuple(each for each in instance.disks if each.volume != disk.volume)
+    return attrs.evolve(instance, disks=(*others, disk))
+
+
+def without_disk(instance: Instance, volume: str) -> Instance:
+    """
+    @return: the instance without a volume.
+    """
+    return attrs.evolve(instance, disks=tuple(each for each in instance.disks if each.volume != volume))
+
+
+def with_public(instance: Instance, public: Public | None) -> Instance:
+    """
+    @return: the instance with a floating address, or without one.
+    """
+    first, *others = instance.ports
+    return attrs.evolve(instance, ports=(attrs.evolve(first, public=public), *others))
 
 
 def moved(instance: Instance, verb: str, now: float, reason: StateReason | None = None, **changes: Any) -> Instance:

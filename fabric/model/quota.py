@@ -8,7 +8,8 @@ import attrs
 
 from fabric.model.record import ALL, Derived, Record
 
-RESOURCES = ("instances", "cores", "ram", "key_pairs", "groups")
+RESOURCES: tuple[str, ...] = ("instances", "cores", "ram", "key_pairs", "groups", "volumes", "gigabytes", "snapshots", "addresses")
+RESOURCES += ("placement_groups", "launch_templates")
 """What is limited; C{ram} in MiB.  Each has a counter C{quota:PROJECT:NAME}."""
 
 
