@@ -12,6 +12,7 @@ import hmac
 import sys
 
 from twisted.internet import endpoints, reactor
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -65,8 +66,13 @@ def _main() -> None:
     port, access_key, secret_key = sys.argv[1:4]
     site = Site(Bare(access_key, secret_key))
     listening = endpoints.serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1").listen(site)
-    listening.addErrback(lambda failure: (failure.printTraceback(), reactor.stop()))  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    listening.addErrback(_give_up)
+    reactor.run()
+
+
+def _give_up(failure: Failure) -> None:
+    failure.printTraceback()
+    reactor.stop()
 
 
 if __name__ == "__main__":

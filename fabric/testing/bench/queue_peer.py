@@ -55,7 +55,7 @@ class Echo:
     Serves L{IEcho} on this project's queue.
     """
 
-    def echo(self, body: str, context: Any = None) -> str:
+    def echo(self, body: str, context: Any = None) -> Any:
         """Give it back."""
         return body
 
@@ -135,7 +135,8 @@ def pika_drive(port: int) -> Generator[Deferred[Any], Any, Call]:
 
     def call() -> Deferred[Any]:
         name = str(next(serial))
-        waiting[name] = answer = Deferred()
+        answer: Deferred[Any] = Deferred()
+        waiting[name] = answer
         properties = pika.BasicProperties(
             correlation_id=name, reply_to="amq.rabbitmq.reply-to", content_type="application/json", delivery_mode=1
         )

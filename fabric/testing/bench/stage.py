@@ -91,8 +91,9 @@ class Stage:
         The port of a RabbitMQ that runs until the end of the run.
         """
         server = RabbitMQServer(self.reactor)
-        self._ends.append(lambda: blockingCallFromThread(self.reactor, server.stop))
-        blockingCallFromThread(self.reactor, server.start)
+        call: Any = blockingCallFromThread
+        self._ends.append(lambda: call(self.reactor, server.stop))
+        call(self.reactor, server.start)
         return int(server.endpoint.rpartition(":")[2])
 
     def directory(self, name: str) -> Path:
