@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 import fabric.model
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
@@ -123,7 +125,7 @@ def ec2_coverage() -> str:
     """
     Every action that the door answers, with what of its input it honours.
     """
-    registry = ec2_actions(Cloud(*[None] * 9), load_views(), "nova", "")  # type: ignore[arg-type]
+    registry = ec2_actions(Cloud(*[None] * len(attrs.fields(Cloud))), load_views(), "nova", "")  # type: ignore[arg-type]
     rows = []
     for action in sorted(registry, key=lambda action: action.name):
         rows.append([literal(action.name), ", ".join(literal(name) for name in sorted(action.honours)) or "(nothing)"])
