@@ -52,9 +52,13 @@ class SchedulerWorker:
             return
         wanted = yield self._placement.wanted(instances)
         while wanted:
-            yield self._read_hosts()
+            fresh = yield self._read_hosts()
             choice, refused = self._choose(wanted, ALGORITHMS[self._algorithm])
             left = yield self._claim(context, choice, wanted)
+            if refused and not fresh:  # what was read some seconds ago is good enough to place by, not to refuse by
+                self._read_at = float("-inf")
+                left = left + [each for each in wanted if each.id in refused]
+                refused = {}
             for id, reasons in refused.items():
                 yield self._refuse(context, id, reasons)
             wanted = left
@@ -84,13 +88,17 @@ class SchedulerWorker:
         yield self._placement.refuse(context.request_id, [id], reasons)
 
     @inlineCallbacks
-    def _read_hosts(self) -> Generator[Deferred[Any], Any, None]:
+    def _read_hosts(self) -> Generator[Deferred[Any], Any, bool]:
+        """
+        @return: whether they were read now, and not some seconds ago.
+        """
         now = self._clock.seconds()
         if now - self._read_at < HOSTS_KEPT:
-            return
+            return False
         self._hosts = yield self._placement.hosts()
         self._rooms = {host.name: Room.of(host) for host in self._hosts}
         self._read_at = now
+        return True
 
     def _choose(
         self, wanted: Sequence[Wanted], choose: Choose
