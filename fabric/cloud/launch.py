@@ -162,7 +162,7 @@ class Launches:
         groups += [Want(SecurityGroup, name=unique_name(project, name)) for name in names]
         found = yield self._store.gather([*wants, *parts, *groups])
         self._check_images(caller, spec, found[0], found[len(wants) : len(wants) + len(parts)])
-        if found[1] is None:
+        if found[1] is None or found[1].record.project not in ("", project):
             if spec.network:
                 raise NotFound("network", spec.network)
             raise Unavailable("network", f"the cloud has no network {self._networks.default!r}")

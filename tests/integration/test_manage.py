@@ -64,7 +64,7 @@ class ManageCase(TestCase):
     timeout = 120
 
     @inlineCallbacks
-    def setUp(self) -> Steps:
+    def setUp(self) -> Steps:  # type: ignore[override]
         path = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, path)
         server = EmbeddedDirectoryServer(reactor, path + "/people")
@@ -241,12 +241,13 @@ class PeopleTests(ManageCase):
         yield self.well("role", "add", "eve", "itsec")
         users = yield self.call(eve["access_key"], eve["secret_key"], "DescribeUsers")
         self.assertNotIn("secret_key", users[0])
-        for name, parameters in (
+        forbidden: list[tuple[str, dict[str, Any]]] = [
             ("GenerateCredentials", {"user": "admin"}),
             ("ModifyUserRole", {"user": "eve", "role": "cloudadmin", "operation": "add"}),
             ("ModifyUser", {"id": "eve", "admin": True}),
             ("CheckState", {"repair": True}),
-        ):
+        ]
+        for name, parameters in forbidden:
             why = yield self.assertFailure(self.call(eve["access_key"], eve["secret_key"], name, **parameters), Refused)
             self.assertEqual(why.code, "Denied", name)
         yield self.well("user", "delete", "eve")
@@ -257,8 +258,9 @@ class PeopleTests(ManageCase):
     def test_secrets_are_not_logged(self) -> Steps:
         """No secret key is in any event of the log."""
         events: list[Any] = []
-        globalLogPublisher.addObserver(events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        observe: Any = events.append
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
         yield self.well("user", "create", "ann", "--secret-key", "open-sesame")
         yield self.well("user", "modify", "ann", "--secret-key", "shut-sesame")
         yield self.well("project", "create", "web", "ann")
@@ -404,8 +406,8 @@ class CommandTests(ManageCase):
     @inlineCallbacks
     def test_usage(self) -> Steps:
         """Without a command it prints what there is; a wrong one is exit status 2, and no traceback."""
-        for words in ((), ("host",), ("quota",)):
-            ended = yield self.program(*words)
+        for noun in ("", "host", "quota"):
+            ended = yield self.program(*noun.split())
             self.assertEqual((ended.returncode, ended.stderr), (2, ""))
             self.assertIn("usage: cloud-manage", ended.stdout)
         for words in (

@@ -98,7 +98,8 @@ class AdminDoorTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(time.time())
         self.owner, self.directory, self.metrics = Actions(), Directory(), Metrics()
-        self.door = AdminDoor(self.directory, actions([self.owner]), self.clock, self.metrics)
+        people: Any = self.directory
+        self.door = AdminDoor(people, actions([self.owner]), self.clock, self.metrics)
         self.site = Site(self.clock, {PATH: self.door}, Limits(body=10_000))
 
     def send(self, body: bytes, headers: dict[str, str], target: str = PATH, method: str = "POST") -> tuple[int, Any]:
@@ -287,8 +288,9 @@ class AdminDoorTests(SynchronousTestCase):
     def test_log(self) -> None:
         """Who asks for what is logged, with the request's id; what was sent is not."""
         events: list[Any] = []
-        globalLogPublisher.addObserver(events.append)
-        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        observe: Any = events.append
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
         _, answer = self.ask("ModifyThing", id="very-secret")
         ours = [event for event in events if event.get("request_id") == answer["request_id"]]
         self.assertEqual([(event["user"], event["action"]) for event in ours], [("ann", "ModifyThing")])

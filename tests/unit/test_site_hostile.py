@@ -12,7 +12,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
+from fabric.api.interface import IDoor
 from fabric.api.site import Limits, Site
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
@@ -26,6 +28,7 @@ class Transport(StringTransport):
         self.disconnecting = True
 
 
+@implementer(IDoor)
 class Door:
     """Answers with the body."""
 
