@@ -10,6 +10,8 @@ import re
 PREFIXES = {
     "instance": "i",
     "reservation": "r",
+    "launch_template": "lt",
+    "placement_group": "pg",
     "image": "ami",
     "kernel": "aki",
     "ramdisk": "ari",
@@ -18,6 +20,10 @@ PREFIXES = {
     "network": "net",
     "volume": "vol",
     "snapshot": "snap",
+    "address": "eipalloc",
+    "association": "eipassoc",
+    "floating": "pool",
+    "rule": "sgr",
 }
 """The prefix of each kind's ids, as EC2's users know them."""
 

@@ -6,15 +6,24 @@ from __future__ import annotations
 
 import attrs
 
+from fabric.cloud.addresses import Addresses
+from fabric.cloud.flavors import Flavors
 from fabric.cloud.groups import Groups
+from fabric.cloud.guests import Guests
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.images import Images
 from fabric.cloud.instances import Instances
 from fabric.cloud.keypairs import KeyPairs
 from fabric.cloud.listings import Listings
+from fabric.cloud.metadata_options import MetadataSettings
 from fabric.cloud.networks import Networks
+from fabric.cloud.placement_groups import PlacementGroups
 from fabric.cloud.quotas import Quotas
+from fabric.cloud.ranges import Ranges
+from fabric.cloud.snapshots import Snapshots
 from fabric.cloud.tags import Tags
+from fabric.cloud.templates import Templates
+from fabric.cloud.volumes import Volumes
 
 
 @attrs.frozen
@@ -32,3 +41,12 @@ class Cloud:
     networks: Networks
     quotas: Quotas
     listings: Listings
+    volumes: Volumes
+    snapshots: Snapshots
+    addresses: Addresses
+    ranges: Ranges
+    placement_groups: PlacementGroups
+    templates: Templates
+    flavors: Flavors
+    metadata_settings: MetadataSettings
+    guests: Guests

@@ -12,27 +12,45 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud import Cloud
+from fabric.cloud.addresses import Addresses
 from fabric.cloud.adoption import Adoption
+from fabric.cloud.associations import Associations
+from fabric.cloud.attachments import Attachments
 from fabric.cloud.controller import CloudWorker, DeadLetters
+from fabric.cloud.flavors import Flavors
 from fabric.cloud.groups import Groups
+from fabric.cloud.guests import Guests
 from fabric.cloud.hosts import DOWN_AFTER, Hosts
 from fabric.cloud.images import Images
 from fabric.cloud.instances import Instances
 from fabric.cloud.keypairs import KeyPairs, KeyPool
 from fabric.cloud.launch import RESEND_AFTER, Launches
 from fabric.cloud.listings import Listings
+from fabric.cloud.metadata_options import MetadataSettings
 from fabric.cloud.networks import Networks
 from fabric.cloud.orders import Orders
 from fabric.cloud.placement import Placement
+from fabric.cloud.placement_groups import PlacementGroups
 from fabric.cloud.quotas import Quotas
+from fabric.cloud.ranges import Ranges
 from fabric.cloud.reports import Reports
+from fabric.cloud.snapshots import Snapshots
 from fabric.cloud.sweep import Sweep
 from fabric.cloud.tags import Tags
+from fabric.cloud.templates import Templates
+from fabric.cloud.volume_adoption import VolumeAdoption
+from fabric.cloud.volume_orders import VolumeOrders
+from fabric.cloud.volume_placement import VolumePlacement
+from fabric.cloud.volume_reports import VolumeReports
+from fabric.cloud.volume_sweep import VolumeSweep
+from fabric.cloud.volumes import Volumes
 from fabric.faults import IFaults, NoFaults
 from fabric.rpc.interface import IQueue
 from fabric.store.interface import IStore
 
 QUOTAS = {"instances": 100, "cores": 200, "ram": 512000, "key_pairs": 100, "groups": 100}
+QUOTAS |= {"placement_groups": 500, "launch_templates": 5000}
+QUOTAS |= {"volumes": 100, "gigabytes": 10_000, "snapshots": 500, "addresses": 50}
 
 
 @attrs.frozen
@@ -89,13 +107,20 @@ def assemble(
     again = rules.resend_after
     quotas = Quotas(store, rules.quotas)
     networks = Networks(store, clock, rules.network)
+    ranges = Ranges(store, clock)
     orders = Orders(queue, networks)
     hosts = Hosts(store, clock, rules.down_after, rules.zone)
     listings = Listings(store)
     pool = KeyPool(defer, rules.ready_keys)
+    volume_orders = VolumeOrders(queue)
+    volume_placement = VolumePlacement(store, hosts, volume_orders, clock, faults, again)
+    attachments = Attachments(store, volume_orders, clock, faults, again)
+    volumes = Volumes(store, attachments, volume_placement, volume_orders, quotas, clock, faults, again)
+    volume_reports = VolumeReports(store, volume_orders, orders, clock, faults, again)
     launches = Launches(store, networks, quotas, orders, clock, faults, again)
+    instances = Instances(store, queue, launches, orders, quotas, clock, faults, again)
     cloud = Cloud(
-        Instances(store, queue, launches, orders, quotas, clock, faults, again),
+        instances,
         KeyPairs(store, quotas, pool, clock),
         Images(store, listings),
         Groups(store, quotas, clock),
@@ -104,10 +129,20 @@ def assemble(
         networks,
         quotas,
         listings,
+        addresses=Addresses(store, ranges, quotas, orders, clock, faults, again),
+        ranges=ranges,
+        volumes=volumes,
+        placement_groups=PlacementGroups(store, quotas, hosts, clock),
+        templates=Templates(store, quotas, clock),
+        flavors=Flavors(store),
+        metadata_settings=MetadataSettings(store),
+        guests=Guests(instances, queue),
+        snapshots=Snapshots(store, volume_orders, quotas, clock, faults, again),
     )
     placement = Placement(store, hosts, orders, clock, faults, again)
     reports = Reports(store, orders, clock, faults, again)
     adoption = Adoption(store, queue, orders, reports, clock, faults, rules.stray_grace)
-    worker = CloudWorker(hosts, reports, adoption, placement, rules.accounts)
-    sweep = Sweep(store, hosts, orders, clock, again)
+    worker = CloudWorker(hosts, reports, adoption, placement, rules.accounts, Associations(store, orders, faults), volume_reports, VolumeAdoption(store, volume_orders))
+    volume_sweep = VolumeSweep(store, hosts, volume_placement, volume_reports, volume_orders, clock, again)
+    sweep = Sweep(store, hosts, orders, volume_sweep, clock, again)
     return Assembly(cloud, pool, placement, worker, sweep, DeadLetters(reports))

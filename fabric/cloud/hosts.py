@@ -167,6 +167,26 @@ class Hosts:
         return self._views[host]
 
     @inlineCallbacks
+    def volume_services(self) -> Generator[Deferred[Any], Any, list[Service]]:
+        """
+        Every volume service that ever reported.
+        """
+        found = yield self._every(Service, (("topic", ("volume",)),))
+        return [stored.record for stored in found]
+
+    def names(self) -> list[str]:
+        """
+        Compute hosts, as they were last read.
+        """
+        return list(self._views)
+
+    def zone_names(self) -> list[str]:
+        """
+        Zones with compute hosts, as they were last read.
+        """
+        return sorted({view.zone for view in self._views.values()})
+
+    @inlineCallbacks
     def alive(self) -> Generator[Deferred[Any], Any, frozenset[str]]:
         """
         The names of the compute hosts that report.

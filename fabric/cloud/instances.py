@@ -13,6 +13,9 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
+from fabric.cloud.associations import end_associations
+from fabric.cloud.attachments import release_disks
+from fabric.cloud.flavors import chosen
 from fabric.cloud.launch import RESEND_AFTER, Launches, LaunchSpec
 from fabric.cloud.orders import Orders
 from fabric.cloud.quotas import Quotas, counter, quota_error
@@ -20,7 +23,7 @@ from fabric.cloud.retry import until_written
 from fabric.compute.interface import IComputeWorker
 from fabric.errors import InvalidValue, LimitExceeded, NotFound, Protected, WrongState
 from fabric.faults import IFaults
-from fabric.model import flavor as flavors
+from fabric.model.flavor import InstanceType
 from fabric.model.group import SecurityGroup
 from fabric.model.host import Service
 from fabric.model.instance import GroupName, Instance, StateReason, moved
@@ -172,6 +175,25 @@ class Instances:
             return Console(b"", instance.changed_at)
         return Console(base64.b64decode(answer["output"]), answer["timestamp"])
 
+    @inlineCallbacks
+    def monitor(
+        self, caller: Caller, ids: Sequence[str], monitoring: bool
+    ) -> Generator[Deferred[Any], Any, list[Instance]]:
+        """
+        Have instances watched closely, or not any more.
+
+        @raise NotFound: as L{get}.
+        @raise WrongState: one is terminated; none was changed.
+        """
+
+        def watched(instance: Instance, now: float) -> Instance:
+            if instance.state in ("shutting-down", "terminated"):
+                raise WrongState("instance", instance.id, instance.state, ["pending", "running", "stopped"])
+            return attrs.evolve(instance, monitoring=monitoring)
+
+        yield self._move(caller, ids, watched)
+        return (yield self.get(caller, list(dict.fromkeys(ids))))  # type: ignore[no-any-return]
+
     def modify(self, caller: Caller, id: str, **changes: Any) -> Deferred[None]:
         """
         Change attributes: C{flavor} (a type's name), C{user_data}, C{kernel},
@@ -208,9 +230,8 @@ class Instances:
 
     @inlineCallbacks
     def _resize(self, caller: Caller, transaction: Any, instance: Instance, name: str) -> Generator[Any, Any, Any]:
-        flavor = flavors.BUILT_IN.get(name)
-        if flavor is None:
-            raise InvalidValue("InstanceType", name, "not an instance type of this cloud")
+        [stored] = yield self._store.read(InstanceType, [name])
+        flavor = chosen(name, stored)
         limits = yield self._quotas.limits(caller.project)
         for resource in ("cores", "ram"):
             transaction.limit(counter(caller.project, resource), limits[resource])
@@ -272,16 +293,18 @@ class Instances:
         found = yield self._read(caller, ids)
         now = self._clock.seconds()
         transaction = self._store.transaction(caller.request_id)
-        changes: list[Change] = []
+        records = [move(stored.record, now) for stored in found]
+        changes = [Change(new.id, old.record.state, new.state) for old, new in zip(found, records, strict=True)]
+        records = yield release_disks(self._store, transaction, records, now)
+        records, freed = yield end_associations(self._store, transaction, records, now + self._resend_after)
         written: list[Instance] = []
-        for stored in found:
-            record = move(stored.record, now)
-            changes.append(Change(record.id, stored.record.state, record.state))
+        for stored, record in zip(found, records, strict=True):
             if record is not stored.record and record != stored.record:
                 transaction.update(stored, record)
                 written.append(record)
         if written:
             yield self._store.commit(transaction)
+            self._orders.addresses(caller.request_id, freed)
         return changes, written
 
     @inlineCallbacks

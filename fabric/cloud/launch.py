@@ -15,9 +15,12 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
+from fabric.cloud.flavors import chosen
 from fabric.cloud.groups import DEFAULT, default_group, unique_name
+from fabric.cloud.metadata_options import agreed
 from fabric.cloud.networks import Networks
 from fabric.cloud.orders import Orders
+from fabric.cloud.placement_groups import joined, placement_want
 from fabric.cloud.quotas import Quotas, counter, quota_error
 from fabric.errors import (
     AlreadyExists,
@@ -31,12 +34,14 @@ from fabric.errors import (
 from fabric.faults import IFaults
 from fabric.ids import new_id
 from fabric.model import flavor as flavors
-from fabric.model.flavor import Flavor
+from fabric.model.flavor import Flavor, InstanceType
 from fabric.model.group import SecurityGroup
 from fabric.model.image import Image
 from fabric.model.instance import GroupName, Instance, Port
 from fabric.model.keypair import KeyPair
+from fabric.model.metadata_options import MetadataDefaults, MetadataOptions
 from fabric.model.network import Network
+from fabric.model.placement_group import Membership, PlacementGroup
 from fabric.model.quota import Quota
 from fabric.model.reservation import Reservation
 from fabric.store.interface import IStore, Stored, Want
@@ -58,6 +63,9 @@ class LaunchSpec:
     @ivar flavor: an instance type's name.
     @ivar groups, group_names: security groups; both empty means the default.
     @ivar user_data: base64.
+    @ivar placement_group, placement_group_id: one of them, or neither.
+    @ivar partition: of a group of partitions; 0 for any.
+    @ivar metadata: fields of L{MetadataOptions} that were asked for.
     @ivar network: an id; empty for the cloud's default network.
     @ivar digest_of: the request's parameters as text, without the token: a
         token may be used again only with the same.
@@ -81,6 +89,10 @@ class LaunchSpec:
     kernel: str = ""
     ramdisk: str = ""
     ebs_optimized: bool = False
+    placement_group: str = ""
+    placement_group_id: str = ""
+    partition: int = 0
+    metadata: dict[str, Any] = attrs.field(factory=dict)
     network: str = ""
     digest_of: str = ""
 
@@ -96,6 +108,8 @@ class _Parts:
     key: KeyPair | None
     groups: tuple[SecurityGroup, ...]
     new_default: bool
+    placement: Membership | None
+    metadata: MetadataOptions
 
 
 class Launches:
@@ -149,14 +163,13 @@ class Launches:
 
     @inlineCallbacks
     def _gather(self, caller: Caller, spec: LaunchSpec) -> Generator[Deferred[Any], Any, _Parts]:
-        flavor = flavors.BUILT_IN.get(spec.flavor)
-        if flavor is None:
-            raise InvalidValue("InstanceType", spec.flavor, "not an instance type of this cloud")
         names = spec.group_names if spec.groups or spec.group_names else (DEFAULT,)
         project = caller.project
         network = Want(Network, id=spec.network) if spec.network else self._networks.default_want()
         key = Want(KeyPair, name=f"key_pair:{project}:{spec.key_name}") if spec.key_name else None
-        wants = [Want(Image, id=spec.image), network, Want(Quota, id=project), *([key] if key else [])]
+        common = [Want(Quota, id=project), Want(InstanceType, id=spec.flavor), Want(MetadataDefaults, id=project)]
+        placement = placement_want(caller, spec.placement_group, spec.placement_group_id)
+        wants = [Want(Image, id=spec.image), network, *common, *([key] if key else []), *placement]
         parts = [Want(Image, id=id) for id in (spec.kernel, spec.ramdisk) if id]
         groups = [Want(SecurityGroup, id=id) for id in spec.groups]
         groups += [Want(SecurityGroup, name=unique_name(project, name)) for name in names]
@@ -166,17 +179,21 @@ class Launches:
             if spec.network:
                 raise NotFound("network", spec.network)
             raise Unavailable("network", f"the cloud has no network {self._networks.default!r}")
-        if key is not None and found[3] is None:
+        if key is not None and found[5] is None:
             raise NotFound("key_pair", spec.key_name)
-        chosen, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) :])
+        groups_of, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) :])
         return _Parts(
             found[0].record,
-            flavor,
+            chosen(spec.flavor, found[3]),
             found[1].record,
             self._quotas.of(found[2]),
-            found[3].record if key is not None else None,
-            chosen,
+            found[5].record if key is not None else None,
+            groups_of,
             new,
+            joined(caller, spec.placement_group or spec.placement_group_id, spec.partition, found[len(wants) - 1])
+            if placement
+            else None,
+            agreed(spec.metadata, found[4]),
         )
 
     def _check_images(self, caller: Caller, spec: LaunchSpec, image: Any, parts: list[Any]) -> None:
@@ -204,7 +221,7 @@ class Launches:
 
     @inlineCallbacks
     def _write(self, caller: Caller, spec: LaunchSpec, parts: _Parts) -> Generator[Deferred[Any], Any, list[Instance]]:
-        count = spec.max_count
+        count = yield self._within_limits(caller, spec, parts)
         while True:
             instances, reservation = self._records(caller, spec, parts, count)
             try:
@@ -221,6 +238,19 @@ class Launches:
             else:
                 return instances
 
+    @inlineCallbacks
+    def _within_limits(self, caller: Caller, spec: LaunchSpec, parts: _Parts) -> Generator[Deferred[Any], Any, int]:
+        """
+        As many as the quota could ever allow, so that no more are prepared.
+        """
+        most = {name: parts.limits[name] // cost(parts.flavor) for name, cost in _PER_INSTANCE}
+        resource = min(most, key=lambda name: most[name])
+        if most[resource] >= spec.min_count:
+            return min(spec.max_count, most[resource])
+        name = counter(caller.project, resource)
+        used = yield self._store.counters([name])
+        raise _shortage(LimitExceeded(name, parts.limits[resource], used[name], 0), parts.flavor, spec.min_count)
+
     def _transaction(self, caller: Caller, parts: _Parts, instances: list[Instance], reservation: Reservation) -> Any:
         transaction = self._store.transaction(caller.request_id)
         transaction.create(reservation)
@@ -230,6 +260,8 @@ class Launches:
             else:
                 transaction.need("group", group.id)
         transaction.need("network", parts.network.id)
+        if parts.placement is not None:
+            transaction.need("placement_group", parts.placement.group)
         for instance in instances:
             transaction.create(instance)
         for resource, _ in _PER_INSTANCE:
@@ -290,6 +322,8 @@ class Launches:
             api_stop_disabled=spec.api_stop_disabled,
             ebs_optimized=spec.ebs_optimized,
             monitoring=spec.monitoring,
+            placement=parts.placement,
+            metadata_options=parts.metadata,
             tags=dict(spec.tags),
         )
 

@@ -8,18 +8,21 @@ so a failed cast is logged and nothing else.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.logger import Logger
 
 from fabric.cloud.networks import Networks
-from fabric.compute.interface import IComputeWorker, MachineOrder, PortOrder
+from fabric.compute.interface import DiskOrder, IComputeWorker, MachineOrder, PortOrder
 from fabric.errors import FabricError
+from fabric.model.address import Address as FloatingAddress
+from fabric.model.address import Association
 from fabric.model.codec import encode
-from fabric.model.instance import Instance
+from fabric.model.instance import Disk, Instance
 from fabric.model.network import Network
+from fabric.network.interface import Floating, FloatingReport, INetworkWorker, NetworkOrder, Plug
 from fabric.rpc.interface import Address, Context, IQueue
 from fabric.scheduler.interface import ISchedulerWorker
 
@@ -87,6 +90,59 @@ class Orders:
         machines = [{"id": name, "order": 0} for name in names]
         return self._send(request_id, "terminate", host, lambda: remote.terminate(machines))
 
+    def addresses(
+        self, request_id: str, addresses: Iterable[FloatingAddress], hosts: Sequence[str] | None = None
+    ) -> Deferred[None]:
+        """
+        Order floating addresses to be where they lead, and nowhere else.
+
+        @param hosts: tell only these; None for all that are concerned.
+        """
+        here: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        gone: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for address in addresses:
+            if address.association is not None:
+                here[address.association.host].append(encode(_floating(address, address.association)))
+            for host in address.stale:
+                gone[host].append({"public": address.public_ip, "order": address.order})
+        chosen = {*here, *gone} if hosts is None else set(hosts)
+        sends = [self._disassociate(request_id, host, items) for host, items in gone.items() if host in chosen]
+        sends += [self._associate(request_id, host, items) for host, items in here.items() if host in chosen]
+        return _all(sends)
+
+    def drop_addresses(self, request_id: str, host: str, reports: Sequence[FloatingReport]) -> Deferred[None]:
+        """
+        Order floating addresses that nobody holds away from a host that has them.
+        """
+        items = [{"public": report.public, "order": report.order} for report in reports]
+        return self._disassociate(request_id, host, items) if items else _all([])
+
+    @inlineCallbacks
+    def attach(
+        self, request_id: str, host: str, instances: Sequence[Instance]
+    ) -> Generator[Deferred[Any], Any, None]:
+        """
+        Order the networks and ports of these instances to be there.
+        """
+        if not instances:
+            return
+        networks = yield self._networks.by_id([port.network for instance in instances for port in instance.ports])
+        remote = self._network(request_id, host)
+        orders = [encode(_network(network)) for network in networks.values()]
+        plugs = [encode(_plug(instance, port)) for instance in instances for port in instance.ports]
+        yield self._send(request_id, "attach", host, lambda: remote.attach(orders, plugs))
+
+    def _associate(self, request_id: str, host: str, items: list[dict[str, Any]]) -> Deferred[None]:
+        remote = self._network(request_id, host)
+        return self._send(request_id, "associate", host, lambda: remote.associate(items))
+
+    def _disassociate(self, request_id: str, host: str, items: list[dict[str, Any]]) -> Deferred[None]:
+        remote = self._network(request_id, host)
+        return self._send(request_id, "disassociate", host, lambda: remote.disassociate(items))
+
+    def _network(self, request_id: str, host: str) -> Any:
+        return self._queue.caster(INetworkWorker, Address("network", host), Context(request_id, WAIT))
+
     def resend(self, request_id: str, instances: Iterable[Instance]) -> Deferred[None]:
         """
         Send again what each instance's state waits for.
@@ -111,14 +167,18 @@ class Orders:
         self, request_id: str, instances: Iterable[Instance], name: str, call: Callable[[Any, Any], Deferred[None]]
     ) -> Generator[Deferred[Any], Any, None]:
         instances = list(instances)
-        networks = yield self._networks.by_id([port.network for instance in instances for port in instance.ports])
+        try:
+            networks = yield self._networks.by_id([port.network for instance in instances for port in instance.ports])
+        except FabricError as error:
+            self._unsent(request_id, name, ", ".join(sorted({each.host for each in instances})), error)
+            return
         yield self._per_host(request_id, instances, name, call, lambda instance: encode(machine(instance, networks)))
 
     def _brief(
         self, request_id: str, instances: Iterable[Instance], name: str, call: Callable[[Any, Any], Deferred[None]]
     ) -> Deferred[None]:
         def shape(instance: Instance) -> dict[str, Any]:
-            return {"id": instance.id, "order": instance.order}
+            return {"id": instance.id, "order": instance.order} | _disks_of(instance)
 
         return self._per_host(request_id, instances, name, call, shape)
 
@@ -144,15 +204,18 @@ class Orders:
     def _send(self, request_id: str, name: str, where: str, send: Callable[[], Deferred[None]]) -> Deferred[None]:
         def unsent(failure: Any) -> None:
             failure.trap(FabricError)
-            self.log.warn(
-                "{request_id}: order {order} for {where} was not sent and will be again: {error}",
-                request_id=request_id,
-                order=name,
-                where=where,
-                error=failure.value,
-            )
+            self._unsent(request_id, name, where, failure.value)
 
         return send().addErrback(unsent)
+
+    def _unsent(self, request_id: str, name: str, where: str, error: FabricError) -> None:
+        self.log.warn(
+            "{request_id}: order {order} for {where} was not sent and will be again: {error}",
+            request_id=request_id,
+            order=name,
+            where=where,
+            error=error,
+        )
 
 
 def machine(instance: Instance, networks: dict[str, Network]) -> MachineOrder:
@@ -172,7 +235,26 @@ def machine(instance: Instance, networks: dict[str, Network]) -> MachineOrder:
         key_material=instance.key_material,
         user_data=instance.user_data,
         ports=tuple(_port(port, networks[port.network]) for port in instance.ports),
+        disks=tuple(_disk(instance, disk) for disk in wanted_disks(instance)),
     )
+
+
+def wanted_disks(instance: Instance) -> tuple[Disk, ...]:
+    """
+    The volumes that its host is to give it when it is brought up: those that
+    are made, and not on their way off.
+    """
+    return tuple(disk for disk in instance.disks if disk.host and disk.state in ("attaching", "attached"))
+
+
+def _disks_of(instance: Instance) -> dict[str, Any]:
+    """What a host gives back when the instance is removed."""
+    disks = [encode(_disk(instance, disk)) for disk in instance.disks if disk.host]
+    return {"disks": disks} if disks else {}
+
+
+def _disk(instance: Instance, disk: Disk) -> DiskOrder:
+    return DiskOrder(disk.volume, instance.id, disk.device, disk.host, disk.order)
 
 
 def _port(port: Any, network: Network) -> PortOrder:
@@ -187,6 +269,33 @@ def _port(port: Any, network: Network) -> PortOrder:
         bridge=network.bridge,
         vlan=network.vlan,
         dns=network.dns,
+    )
+
+
+def _network(network: Network) -> NetworkOrder:
+    return NetworkOrder(
+        id=network.id,
+        cidr=network.cidr,
+        gateway=network.gateway,
+        manager=network.manager,
+        bridge=network.bridge,
+        vlan=network.vlan,
+        dns=network.dns,
+    )
+
+
+def _plug(instance: Instance, port: Any) -> Plug:
+    return Plug(instance.id, port.network, port.mac, port.address, port.hostname)
+
+
+def _floating(address: FloatingAddress, association: Association) -> Floating:
+    return Floating(
+        public=address.public_ip,
+        private=association.private_ip,
+        instance=association.instance,
+        network=association.network,
+        mac=association.mac,
+        order=address.order,
     )
 
 

@@ -13,14 +13,18 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from fabric.cloud.attachments import release_disks
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.orders import Orders
+from fabric.cloud.placement_groups import Members, occupancy, restrict
 from fabric.cloud.retry import until_written
-from fabric.errors import LimitExceeded, PoolEmpty
+from fabric.errors import InUse, LimitExceeded, PoolEmpty
 from fabric.faults import IFaults
 from fabric.model.instance import Instance, Port, StateReason, moved
+from fabric.model.placement_group import Membership, chosen_partition
 from fabric.scheduler.algorithms import Room, fits
+from fabric.scheduler.groups import Company, groups_of
 from fabric.scheduler.interface import Claimed, HostView, IPlacement, Wanted
 from fabric.store.interface import IStore, Stored, dashed
 
@@ -56,11 +60,21 @@ class Placement:
         """See L{IPlacement.wanted}."""
         found = yield self._unplaced(ids)
         self._read.update((stored.record.id, stored) for stored in found)
-        return [Wanted(each.id, each.flavor, each.wanted_zone, each.architecture) for each in (s.record for s in found)]
+        return [_wanted(stored.record) for stored in found]
 
     def hosts(self) -> Deferred[list[HostView]]:
         """See L{IPlacement.hosts}."""
         return self._hosts.views()
+
+    @inlineCallbacks
+    def members(
+        self, groups: Sequence[Membership], hosts: Sequence[str]
+    ) -> Generator[Deferred[Any], Any, dict[str, Members]]:
+        """See L{IPlacement.members}."""
+        found: dict[str, Members] = {}
+        for group in groups:
+            found[group.group] = yield occupancy(self._store, group, list(hosts))
+        return found
 
     @inlineCallbacks
     def claim(self, request_id: str, choice: Mapping[str, Sequence[str]]) -> Generator[Deferred[Any], Any, Claimed]:
@@ -70,8 +84,14 @@ class Placement:
         for host, ids in choice.items():
             try:
                 records = yield self._claim_on(request_id, host, ids)
-            except LimitExceeded as error:
-                full[host] = f"{error.counter.rsplit(':', 1)[1]}: {error.used} of {error.limit} promised"
+            except (LimitExceeded, InUse) as error:
+                if len(ids) > 1 and _apart(error):
+                    for some in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
+                        claimed = yield self.claim(request_id, {host: some})
+                        placed += claimed.placed
+                        full |= claimed.full
+                    continue
+                full[host] = _full(error)
                 continue
             except PoolEmpty as error:
                 yield self._no_addresses(request_id, host, ids, error)
@@ -106,8 +126,13 @@ class Placement:
         views = yield self.hosts()
         found = yield self._unplaced(ids)
         for each in (stored.record for stored in found):
-            wanted = Wanted(each.id, each.flavor, each.wanted_zone, each.architecture)
-            reasons = {view.name: fits(wanted, view, Room.of(view)) for view in views} | {host: why}
+            wanted = _wanted(each)
+            members = yield self.members(groups_of([wanted]), [view.name for view in views])
+            company = Company.of(members, views)
+            reasons = {
+                view.name: fits(wanted, view, Room.of(view)) or company.forbids(wanted, view.name) for view in views
+            }
+            reasons[host] = why
             if all(reasons.values()):
                 yield self.refuse(request_id, [each.id], reasons)
             else:
@@ -141,6 +166,7 @@ class Placement:
             return []
         view = yield self._hosts.view(host)
         now = self._clock.seconds()
+        members = yield self.members(groups_of([_wanted(stored.record) for stored in found]), self._hosts.names())
         transaction = self._store.transaction(request_id)
         for stored in found:
             instance: Instance = stored.record
@@ -152,6 +178,7 @@ class Placement:
                 on_host=True,
                 review_at=now + self._resend_after,
                 ports=ports,
+                placement=self._joined(transaction, instance.placement, members, host, view.zone),
                 refusals={},
             )
             transaction.update(stored, placed)
@@ -159,6 +186,23 @@ class Placement:
             transaction.limit(f"load:{host}:{name}", most)
         committed = yield self._store.commit(transaction)
         return [stored.record for stored in committed.records]
+
+    def _joined(
+        self, transaction: Any, membership: Membership | None, members: dict[str, Members], host: str, zone: str
+    ) -> Membership | None:
+        """
+        The membership of an instance that comes to a host; the write is
+        refused if the group does not want it there.
+        """
+        if membership is None:
+            return None
+        others = members[membership.group]
+        partition = chosen_partition(membership, others, host)
+        joined = attrs.evolve(membership, partition=partition)
+        on_host = others.setdefault(host, {})
+        on_host[partition] = on_host.get(partition, 0) + 1
+        restrict(transaction, joined, host, zone, self._hosts.zone_names())
+        return joined
 
     @inlineCallbacks
     def _refuse_once(
@@ -171,8 +215,10 @@ class Placement:
             return
         now = self._clock.seconds()
         transaction = self._store.transaction(request_id)
-        for stored in found:
-            transaction.update(stored, moved(stored.record, "fail", now, reason, refusals=reasons))
+        ended = [moved(stored.record, "fail", now, reason, refusals=reasons) for stored in found]
+        ended = yield release_disks(self._store, transaction, ended, now)
+        for stored, record in zip(found, ended, strict=True):
+            transaction.update(stored, record)
         yield self._store.commit(transaction)
 
     @inlineCallbacks
@@ -183,6 +229,26 @@ class Placement:
             for stored in found
             if stored is not None and stored.record.state == "pending" and not stored.record.host
         ]
+
+
+def _wanted(instance: Instance) -> Wanted:
+    return Wanted(
+        instance.id, instance.flavor, instance.wanted_zone, instance.architecture, instance.placement
+    )
+
+
+def _apart(error: LimitExceeded | InUse) -> bool:
+    """Whether it was a placement group that said no."""
+    return isinstance(error, InUse) or error.counter.startswith("uses:placed:")
+
+
+def _full(error: LimitExceeded | InUse) -> str:
+    """Why a claim on a host was refused."""
+    if isinstance(error, InUse):
+        return "its placement group has other partitions, or its zone, elsewhere"
+    if _apart(error):
+        return "has an instance of the same spread placement group"
+    return f"{error.counter.rsplit(':', 1)[1]}: {error.used} of {error.limit} promised"
 
 
 def _addressed(port: Port, address: str) -> Port:

@@ -15,15 +15,20 @@ from fabric.cloud.listings import Filters
 from fabric.cloud.retry import until_written
 from fabric.errors import InvalidValue, LimitExceeded, NotFound
 from fabric.ids import PREFIXES
+from fabric.model.address import Address
 from fabric.model.group import SecurityGroup
 from fabric.model.image import Image
 from fabric.model.instance import Instance
 from fabric.model.keypair import KeyPair
 from fabric.model.pattern import matches
+from fabric.model.placement_group import PlacementGroup
 from fabric.model.record import Record
+from fabric.model.snapshot import Snapshot
+from fabric.model.template import LaunchTemplate
+from fabric.model.volume import Volume
 from fabric.store.interface import IStore, Page, Query, Stored, Want
 
-TAGGABLE: tuple[type[Record], ...] = (Instance, KeyPair, Image, SecurityGroup)
+TAGGABLE: tuple[type[Record], ...] = (Instance, KeyPair, Image, SecurityGroup, Volume, Snapshot, PlacementGroup, LaunchTemplate, Address)
 MOST = 50
 """Tags that one thing may have."""
 

@@ -34,23 +34,27 @@ class Run:
     crashed: bool = False
 
 
-def console_text(name: str, hardware: str, addresses: Sequence[str], runs: Sequence[Run], now: float) -> bytes:
+def console_text(
+    name: str, hardware: str, addresses: Sequence[str], runs: Sequence[Run], now: float, password: str = ""
+) -> bytes:
     """
     @param name: the guest's host name.
     @param hardware: what it has, in words.
     @param runs: its boots, in order.
+    @param password: what a guest that makes its own password prints; base64.
     @return: its console's last 64 KiB.
     """
-    text = "".join(_run_text(name, hardware, addresses, run, now) for run in runs)
+    text = "".join(_run_text(name, hardware, addresses, run, now, password) for run in runs)
     return text.encode()[-LIMIT:]
 
 
-def _run_text(name: str, hardware: str, addresses: Sequence[str], run: Run, now: float) -> str:
+def _run_text(name: str, hardware: str, addresses: Sequence[str], run: Run, now: float, password: str) -> str:
     booted = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run.since))
     lines = [
         f"[    0.000000] Booting {name} at {booted}",
         f"[    0.004000] Hardware: {hardware} (fake)",
         *(f"[    0.100000] eth{n}: address {address}" for n, address in enumerate(addresses)),
+        *([f"<Password>{password}</Password>"] if password else ()),
         "",
         f"{name} login: ",
     ]

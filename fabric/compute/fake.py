@@ -19,14 +19,16 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from fabric.compute.console import Run, console_text
-from fabric.compute.interface import Domain, IComputeDriver, IDomainWatcher, MachineOrder
-from fabric.errors import DriverFailure, NotFound
+from fabric.compute.interface import DiskOrder, Domain, IComputeDriver, IDomainWatcher, MachineOrder
+from fabric.compute.screen import picture
+from fabric.errors import DriverFailure, NotFound, WrongState
 from fabric.journal import Journal
 from fabric.model.host import Capacity
 from fabric.rehearsal import Rehearsal, rehearsed
 from fabric.settings import Fake
 
-VERBS = ("start", "capacity", "domains", "spawn", "shut_down", "reboot", "destroy", "console_output")
+VERBS = ("start", "capacity", "domains", "spawn", "shut_down", "reboot", "destroy", "console_output", "screenshot")
+VERBS += ("attach_disk", "detach_disk")
 """The methods that a rehearsal may spoil."""
 
 RUNS_KEPT = 8
@@ -41,6 +43,7 @@ class Guest:
     @ivar state: C{running}, C{stopped} or C{crashed}.
     @ivar hardware: what it has, in words.
     @ivar runs: its last boots.
+    @ivar disks: its volumes, C{{device: volume id}}.
     """
 
     id: str
@@ -49,10 +52,11 @@ class Guest:
     addresses: tuple[str, ...]
     hardware: str
     runs: tuple[Run, ...]
+    disks: dict[str, str] = attrs.field(factory=dict)
 
     def domain(self) -> Domain:
         """As the interface shows it."""
-        return Domain(self.id, self.state, self.order, self.addresses)
+        return Domain(self.id, self.state, self.order, self.addresses, dict(self.disks))
 
     def booted(self, order: int, now: float) -> Guest:
         """The same, started anew from its disk."""
@@ -137,6 +141,18 @@ class FakeHypervisor:
         """See L{IComputeDriver.console_output}."""
         return self.rehearsal.perform("console_output", id, partial(self._console, id))
 
+    def screenshot(self, id: str, wake: bool) -> Deferred[bytes]:
+        """See L{IComputeDriver.screenshot}; it shows the console, and never sleeps."""
+        return self.rehearsal.perform("screenshot", id, partial(self._screenshot, id))
+
+    def attach_disk(self, disk: DiskOrder) -> Deferred[None]:
+        """See L{IComputeDriver.attach_disk}."""
+        return self.rehearsal.perform("attach_disk", disk.volume, partial(self._attach_disk, disk))
+
+    def detach_disk(self, id: str, volume: str, force: bool) -> Deferred[None]:
+        """See L{IComputeDriver.detach_disk}."""
+        return self.rehearsal.perform("detach_disk", volume, partial(self._detach_disk, id, volume))
+
     def crash(self, id: str) -> None:
         """The guest's kernel panics; nothing when it does not run."""
         self._end(id, "crashed", "The guest's kernel panicked.")
@@ -167,7 +183,8 @@ class FakeHypervisor:
             hardware = f"{flavor.vcpus} vcpus, {flavor.memory_mb} MiB, {flavor.disk_gb} GiB, {machine.image}"
             addresses = tuple([port.address for port in machine.ports])
             guest = Guest(machine.id, "stopped", machine.order, addresses, hardware, ())
-        return self._boot(guest, machine.order)
+        disks = {disk.device: disk.volume for disk in machine.disks}
+        return self._boot(attrs.evolve(guest, disks=disks), machine.order)
 
     def _reboot(self, id: str, order: int) -> Deferred[None]:
         guest = self._guests.get(id)
@@ -223,8 +240,32 @@ class FakeHypervisor:
         self._abandon(id, "it was destroyed")
         self._journal.remove(id)
 
+    def _attach_disk(self, disk: DiskOrder) -> None:
+        guest = self._guests.get(disk.instance)
+        if guest is None:
+            raise NotFound(kind="guest", id=disk.instance)
+        found = guest.disks.get(disk.device, disk.volume)
+        if found != disk.volume:
+            raise WrongState(kind="device", id=disk.device, found=found, wanted=[disk.volume])
+        if disk.device not in guest.disks:
+            self._put(attrs.evolve(guest, disks={**guest.disks, disk.device: disk.volume}))
+
+    def _detach_disk(self, id: str, volume: str) -> None:
+        guest = self._guests.get(id)
+        if guest is not None and volume in guest.disks.values():
+            self._put(attrs.evolve(guest, disks={at: what for at, what in guest.disks.items() if what != volume}))
+
     def _console(self, id: str) -> bytes:
         guest = self._guests.get(id)
         if guest is None:
             raise NotFound(kind="guest", id=id)
-        return console_text(id, guest.hardware, guest.addresses, guest.runs, self._clock.seconds())
+        now = self._clock.seconds()
+        return console_text(id, guest.hardware, guest.addresses, guest.runs, now, self._options.password)
+
+    def _screenshot(self, id: str) -> bytes:
+        guest = self._guests.get(id)
+        if guest is None:
+            raise NotFound(kind="guest", id=id)
+        if guest.state != "running":
+            raise WrongState(kind="guest", id=id, found=guest.state, wanted=["running"])
+        return picture(self._console(id).decode(errors="replace"))

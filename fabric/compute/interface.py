@@ -223,6 +223,15 @@ class IComputeDriver(Interface):
         @raise NotFound: no such guest.
         """
 
+    def screenshot(id: str, wake: bool) -> Deferred[bytes]:
+        """
+        A PNG or JPEG of what its display shows.
+
+        @param wake: whether to press a key first, for a display that sleeps.
+        @raise NotFound: no such guest.
+        @raise WrongState: it does not run.
+        """
+
 
 class IComputeWorker(Interface):
     """
@@ -277,6 +286,14 @@ class IComputeWorker(Interface):
         Call: C{{"output": base64, "timestamp": seconds}}.
 
         @raise NotFound: no such guest.
+        """
+
+    def screenshot(id: str, wake: bool) -> Deferred[dict[str, Any]]:
+        """
+        Call: C{{"image": base64}} of a PNG or JPEG.
+
+        @raise NotFound: no such guest.
+        @raise WrongState: it does not run.
         """
 
     def describe_machines() -> Deferred[list[dict[str, Any]]]:

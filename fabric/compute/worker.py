@@ -22,7 +22,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fabric.cloud.interface import ICloudWorker
+from fabric.compute.disks import Disks
 from fabric.compute.interface import (
+    DiskOrder,
+    DiskReport,
     Domain,
     IComputeDriver,
     IComputeWorker,
@@ -93,6 +96,7 @@ class ComputeWorker:
         self._turns = Turns(clock)
         self._machines = Machines()
         self._reporter = Reporter(host, queue, clock, linger)
+        self._disks = Disks(host, driver, queue, clock, self._faults)
 
     @inlineCallbacks
     def adopt(self) -> Generator[Deferred[Any], Any, None]:
@@ -153,6 +157,33 @@ class ComputeWorker:
         orders = [decode(Brief, machine) for machine in machines]
         yield self._carry_out(orders, context, self._terminate)
 
+    def attach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.attach_disks}."""
+        return self._move_disks(disks, context, self._disks.attach)
+
+    def detach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.detach_disks}."""
+        return self._move_disks(disks, context, self._disks.detach)
+
+    @inlineCallbacks
+    def _move_disks(
+        self,
+        disks: list[dict[str, Any]],
+        context: Context,
+        act: Callable[[DiskOrder, Context], Deferred[DiskReport | None]],
+    ) -> Generator[Deferred[Any], Any, None]:
+        """One disk after the other, each in its machine's turn; then report."""
+        reports = []
+        for order in [decode(DiskOrder, disk) for disk in disks]:
+            turn = self._turns.enter({order.instance})
+            try:
+                if turn.ready is not None:
+                    yield turn.ready
+                reports.append((yield act(order, context)))
+            finally:
+                turn.leave_all()
+        yield self._disks.report(reports, context)
+
     def claim(self, instances: list[str], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.claim}."""
         cloud: ICloudWorker = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, WAIT))
@@ -163,6 +194,14 @@ class ComputeWorker:
         """See L{IComputeWorker.console_output}."""
         output = yield self._driver.console_output(id)
         return {"output": base64.b64encode(output).decode("ascii"), "timestamp": self._clock.seconds()}
+
+    @inlineCallbacks
+    def screenshot(
+        self, id: str, wake: bool, context: Context = NOBODY
+    ) -> Generator[Deferred[Any], Any, dict[str, Any]]:
+        """See L{IComputeWorker.screenshot}."""
+        image = yield self._driver.screenshot(id, wake)
+        return {"image": base64.b64encode(image).decode("ascii")}
 
     @inlineCallbacks
     def describe_machines(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:
@@ -286,10 +325,16 @@ class ComputeWorker:
             self._report(report, context)
 
     def _bring_up(self, order: MachineOrder, hard: bool | None, context: Context) -> Deferred[None]:
-        work = maybeDeferred(self._driver.spawn, order) if hard is None else self._reboot(order, hard, context)
+        if order.disks:
+            work = self._disks.connected(order, context).addCallback(self._spawn, hard, context)
+        else:
+            work = maybeDeferred(self._spawn, order, hard, context)
         return self._in_time(work).addCallbacks(
             self._is_up, self._not_up, callbackArgs=(order, context), errbackArgs=(order, context, hard is not None)
         )
+
+    def _spawn(self, order: MachineOrder, hard: bool | None, context: Context) -> Deferred[None]:
+        return self._driver.spawn(order) if hard is None else self._reboot(order, hard, context)
 
     @inlineCallbacks
     def _reboot(self, order: MachineOrder, hard: bool, context: Context) -> Generator[Deferred[Any], Any, None]:
@@ -304,6 +349,8 @@ class ComputeWorker:
     def _is_up(self, result: None, order: MachineOrder, context: Context) -> None:
         self._faults.reach("compute.spawned")
         self._report(self._machines.runs(order.id, order.order, addresses_of(order)), context)
+        if order.disks:
+            self._disks.report_attached(order, context)
 
     @inlineCallbacks
     def _not_up(
@@ -358,6 +405,7 @@ class ComputeWorker:
                 self._failed("removed", order, error, context)
                 return
             self._faults.reach("compute.destroyed")
+            yield self._disks.give_back(order.disks, context)
             removed.append(order)
 
         yield self._each(orders, None, remove)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import attrs
 
+from fabric.model.record import ALL, Derived, Record
+
 
 @attrs.frozen
 class Flavor:
@@ -49,3 +51,25 @@ BUILT_IN = {
 """The types that every cloud has; m1.small is the default, as on EC2."""
 
 DEFAULT = "m1.small"
+
+
+@attrs.frozen
+class InstanceType(Record):
+    """
+    What an operator says of one type: that it is there, or is not any more.
+    Types of which nothing is said are the L{BUILT_IN} ones.  Instances keep
+    what they were launched with, whatever becomes of their type.
+
+    @ivar id: the type's name.
+    @ivar flavor: None when there is to be no such type.
+    """
+
+    kind = "flavor"
+
+    id: str
+    project: str = ""
+    flavor: Flavor | None = None
+
+    def derived(self) -> Derived:
+        """Filed for all of the cloud."""
+        return Derived(scopes=(ALL,))

@@ -12,6 +12,7 @@ from zope.interface import Interface
 
 from fabric.model.flavor import Flavor
 from fabric.model.host import Capacity
+from fabric.model.placement_group import Membership
 
 
 class ISchedulerWorker(Interface):
@@ -33,12 +34,14 @@ class Wanted:
     An instance that needs a host.
 
     @ivar zone: the zone asked for, empty for any.
+    @ivar group: its placement group, None for none.
     """
 
     id: str
     flavor: Flavor
     zone: str = ""
     architecture: str = "x86_64"
+    group: Membership | None = None
 
 
 @attrs.frozen
@@ -83,11 +86,19 @@ class IPlacement(Interface):
     def hosts() -> Deferred[list[HostView]]:
         """Every compute host, dead and disabled ones too."""
 
+    def members(
+        groups: Sequence[Membership], hosts: Sequence[str]
+    ) -> Deferred[dict[str, dict[str, dict[int, int]]]]:
+        """
+        How many members of each placement group are on each of the hosts, in
+        each partition (0 in groups without): C{{group: {host: {partition: count}}}}.
+        """
+
     def claim(request_id: str, choice: Mapping[str, Sequence[str]]) -> Deferred[Claimed]:
         """
         Claim room and addresses for instances on hosts, C{{host: ids}}, and
-        order them.  Each host's instances are claimed together or not at all;
-        instances that need no host any more are left out.
+        order them.  Each host's instances are claimed together or not at all,
+        unless a placement group keeps them apart; instances that need no host any more are left out.
         """
 
     def refuse(request_id: str, ids: Sequence[str], reasons: Mapping[str, str]) -> Deferred[None]:

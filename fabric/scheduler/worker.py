@@ -16,6 +16,7 @@ from zope.interface import implementer
 from fabric.faults import IFaults
 from fabric.rpc.interface import Context
 from fabric.scheduler.algorithms import ALGORITHMS, Choose, Room, fits
+from fabric.scheduler.groups import NOBODY, Company, groups_of
 from fabric.scheduler.interface import HostView, IPlacement, ISchedulerWorker, Wanted
 
 NO_CONTEXT = Context()
@@ -53,7 +54,8 @@ class SchedulerWorker:
         wanted = yield self._placement.wanted(instances)
         while wanted:
             fresh = yield self._read_hosts()
-            choice, refused = self._choose(wanted, ALGORITHMS[self._algorithm])
+            company = yield self._company(wanted)
+            choice, refused = self._choose(wanted, ALGORITHMS[self._algorithm], company)
             left = yield self._claim(context, choice, wanted)
             if refused and not fresh:  # what was read some seconds ago is good enough to place by, not to refuse by
                 self._read_at = float("-inf")
@@ -100,8 +102,19 @@ class SchedulerWorker:
         self._read_at = now
         return True
 
+    @inlineCallbacks
+    def _company(self, wanted: Sequence[Wanted]) -> Generator[Deferred[Any], Any, Company]:
+        """
+        Where the others of the instances' placement groups are now.
+        """
+        groups = groups_of(wanted)
+        if not groups:
+            return NOBODY
+        members = yield self._placement.members(groups, [host.name for host in self._hosts])
+        return Company.of(members, self._hosts)
+
     def _choose(
-        self, wanted: Sequence[Wanted], choose: Choose
+        self, wanted: Sequence[Wanted], choose: Choose, company: Company
     ) -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:
         """
         @return: ids for each host, and each refused id's reasons by host.
@@ -113,14 +126,15 @@ class SchedulerWorker:
             rooms = []
             for host in self._hosts:
                 room = self._rooms[host.name]
-                why = fits(each, host, room)
+                why = fits(each, host, room) or company.forbids(each, host.name)
                 if why:
                     reasons[host.name] = why
                 else:
                     rooms.append(room)
             if rooms:
-                room = choose(each, rooms)
+                room = choose(each, company.best(each, rooms))
                 room.take(each)
+                company.take(each, room.name)
                 choice[room.name].append(each.id)
             else:
                 refused[each.id] = reasons

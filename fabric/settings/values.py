@@ -58,6 +58,22 @@ class Api:
 
 
 @attrs.frozen
+class Metadata:
+    """The door at which machines ask for their own metadata and user data."""
+
+    endpoint: str = _setting(
+        "", "As tcp:8775; empty for none in cloud and cloud-api, and for tcp:8775 in cloud-metadata."
+    )
+    network: str = _setting(
+        "", "Label or id of the only network that is asked from; empty for all, whose ranges must not overlap then."
+    )
+    trust_forwarded: bool = _setting(
+        False, "Whether requests from this host itself are by a proxy that says truly whose they are."
+    )
+    services: str = _setting("", "The domain of the cloud's services that machines are told; that of api.url if empty.")
+
+
+@attrs.frozen
 class Queue:
     """How the services reach one another."""
 
@@ -125,6 +141,7 @@ class Network:
     bridge: str = _setting("br100", "Its bridge on compute hosts.")
     reserved: int = _setting(2, "How many of its first addresses are not given away.", validator=_from(2))
     dns: tuple[str, ...] = _setting((), "Its name servers.")
+    floating: str = _setting("203.0.113.0/24", "The first range of floating addresses; empty for none.")
 
 
 @attrs.frozen
@@ -147,6 +164,12 @@ class Quota:
     ram: int = _setting(512000, "Memory in MiB.", validator=_from(0))
     key_pairs: int = _setting(100, "Key pairs.", validator=_from(0))
     groups: int = _setting(100, "Security groups.", validator=_from(0))
+    placement_groups: int = _setting(500, "Placement groups.", validator=_from(0))
+    launch_templates: int = _setting(5000, "Launch templates.", validator=_from(0))
+    volumes: int = _setting(100, "Volumes.", validator=_from(0))
+    gigabytes: int = _setting(10000, "GiB in all volumes together.", validator=_from(0))
+    snapshots: int = _setting(500, "Snapshots of volumes.", validator=_from(0))
+    addresses: int = _setting(50, "Floating addresses.", validator=_from(0))
 
 
 @attrs.frozen
@@ -183,6 +206,7 @@ class Fake:
     fail_next: tuple[str, ...] = _setting((), "Methods of the driver that fail once, as spawn, destroy.")
     lose_next: tuple[str, ...] = _setting((), "Methods that do the work once without an answer.")
     slow: tuple[str, ...] = _setting((), "Methods that take long, as spawn=5.")
+    password: str = _setting("", "Base64 that guests print as their encrypted password, as EC2Config does; none if empty.")
 
 
 @attrs.frozen
@@ -212,6 +236,7 @@ class Settings:
     region: str = _setting("nova", "The cloud's region.")
     faults: tuple[str, ...] = _setting((), "Fault points that kill the process when reached, for rehearsals.")
     api: Api = _section(Api)
+    metadata: Metadata = _section(Metadata)
     queue: Queue = _section(Queue)
     store: Store = _section(Store)
     ldap: Ldap = _section(Ldap)

@@ -14,15 +14,24 @@ from zope.interface import implementer
 
 from fabric.errors import FabricError
 from fabric.metrics import Metrics
+from fabric.model.address import Address as FloatingAddress
+from fabric.model.address import FloatingRange
+from fabric.model.flavor import InstanceType
 from fabric.model.group import SecurityGroup
 from fabric.model.host import Service, Stray
 from fabric.model.image import Image
 from fabric.model.instance import Instance
 from fabric.model.keypair import KeyPair
+from fabric.model.metadata_options import MetadataDefaults
 from fabric.model.network import Network
+from fabric.model.placement_group import PlacementGroup
 from fabric.model.quota import Quota
 from fabric.model.record import Record
 from fabric.model.reservation import Reservation
+from fabric.model.secret import Secret
+from fabric.model.snapshot import Snapshot
+from fabric.model.template import LaunchTemplate, LaunchTemplateVersion
+from fabric.model.volume import Volume
 from fabric.rpc.amqp.queue import AMQPQueue
 from fabric.rpc.local import LocalQueue
 from fabric.settings import Settings
@@ -40,7 +49,7 @@ from fabric.users.names import Layout
 from fabric.users.session import Security, Server
 
 KINDS: dict[str, type[Record]] = {
-    cls.kind: cls for cls in (Instance, Reservation, Image, KeyPair, SecurityGroup, Network, Service, Stray, Quota)
+    cls.kind: cls for cls in (Instance, Reservation, Image, KeyPair, SecurityGroup, Network, Service, Stray, Quota, InstanceType, PlacementGroup, LaunchTemplate, LaunchTemplateVersion, MetadataDefaults, Volume, Secret, Snapshot, FloatingAddress, FloatingRange)
 }
 """Every kind of record that this version writes."""
 

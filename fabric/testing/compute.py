@@ -13,7 +13,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from fabric.compute.interface import Domain, IComputeDriver, IDomainWatcher, MachineOrder, PortOrder
-from fabric.errors import NotFound
+from fabric.errors import NotFound, WrongState
 from fabric.model.flavor import BUILT_IN
 
 Steps = Generator[Deferred[Any], Any, None]
@@ -202,6 +202,16 @@ class ComputeDriverContract:
     def test_console_unknown(self) -> Steps:
         """The console of what is not there is NotFound."""
         yield self.assertFailure(self.driver.console_output(machine(1).id), NotFound)  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_screenshot(self) -> Steps:
+        """A running guest's screen is a picture; that of one that is stopped is not to be had."""
+        yield self.driver.spawn(machine(1))
+        image = yield self.driver.screenshot(machine(1).id, True)
+        self.assertTrue(image.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")), image[:8])  # type: ignore[attr-defined]
+        yield self.driver.shut_down(machine(1).id, True, 2)
+        yield self.assertFailure(self.driver.screenshot(machine(1).id, False), WrongState)  # type: ignore[attr-defined]
+        yield self.assertFailure(self.driver.screenshot(machine(2).id, False), NotFound)  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def test_restart(self) -> Steps:

@@ -31,18 +31,9 @@ from fabric.api.ec2.wire.model import VERSION, load_model
 from fabric.api.ec2.wire.requests import Requests
 from fabric.cloud import Cloud
 from fabric.cloud.access import Caller
-from fabric.cloud.groups import Groups
-from fabric.cloud.hosts import Hosts
-from fabric.cloud.images import Images
-from fabric.cloud.instances import Instances
-from fabric.cloud.keypairs import KeyPairs, KeyPool
-from fabric.cloud.launch import Launches
-from fabric.cloud.listings import Listings
-from fabric.cloud.networks import Networks
-from fabric.cloud.orders import Orders
-from fabric.cloud.quotas import Quotas
-from fabric.cloud.tags import Tags
-from fabric.faults import NoFaults
+from fabric.cloud.assembly import QUOTAS, Rules, assemble
+from fabric.cloud.addresses import Addresses
+from fabric.cloud.ranges import Ranges
 from fabric.model.host import Capacity
 from fabric.model.instance import Instance, moved
 from fabric.model.network import Network
@@ -51,7 +42,7 @@ from fabric.testing.store import make_store
 NOW = 1_790_000_000.0
 REGION, ENDPOINT = "here", "cloud.example:8773"
 TINY, SERVER = "ami-00000000000000001", "ami-00000000000000002"
-LIMITS = {"instances": 20, "cores": 40, "ram": 80_000, "key_pairs": 10, "groups": 10}
+LIMITS = {"instances": 20, "cores": 40, "ram": 80_000, "key_pairs": 10, "groups": 10, "addresses": 5}
 
 ANN = Caller("ann", "alpha", frozenset({"projectmanager"}), "req-ann")
 BOB = Caller("bob", "beta", frozenset({"projectmanager"}), "req-bob")
@@ -128,21 +119,10 @@ class EC2Case(TestCase):
         yield self.cloud.hosts.report("compute", "node1", "nova", NOW, Capacity(64, 64_000, 1000))
 
     def _cloud(self) -> Cloud:
-        store, clock, queue = self.store, self.clock, self.queue
-        networks, quotas, listings = Networks(store, clock), Quotas(store, LIMITS), Listings(store)
-        orders = Orders(queue, networks)
-        launches = Launches(store, networks, quotas, orders, clock, NoFaults())
-        return Cloud(
-            instances=Instances(store, queue, launches, orders, quotas, clock, NoFaults()),
-            key_pairs=KeyPairs(store, quotas, KeyPool(maybeDeferred, size=0), clock),
-            images=Images(store, listings),
-            groups=Groups(store, quotas, clock),
-            tags=Tags(store),
-            hosts=Hosts(store, clock),
-            networks=networks,
-            quotas=quotas,
-            listings=listings,
-        )
+        rules = Rules(quotas=QUOTAS | LIMITS, ready_keys=0)
+        queue: Any = self.queue
+        parts = assemble(self.store, queue, self.clock, maybeDeferred, rules)
+        return parts.cloud
 
     @inlineCallbacks
     def ask(

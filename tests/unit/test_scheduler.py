@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from fabric.faults import NoFaults
 from fabric.model.flavor import Flavor
 from fabric.model.host import Capacity
+from fabric.model.placement_group import Membership
 from fabric.rpc.interface import Context
 from fabric.scheduler.algorithms import ALGORITHMS, Room, fits
 from fabric.scheduler.interface import Claimed, HostView, IPlacement, ISchedulerWorker, Wanted
@@ -39,6 +40,7 @@ class Placement:
         self.host_views = hosts
         self.pending = {id: Wanted(id, flavor, zone) for id in pending}
         self.full: set[str] = set()
+        self.groups: dict[str, dict[str, dict[int, int]]] = {}
         self.placed: dict[str, str] = {}
         self.refused: dict[str, Mapping[str, str]] = {}
         self.offered: list[str] = []
@@ -50,6 +52,12 @@ class Placement:
     def hosts(self) -> Deferred[list[HostView]]:
         """All of them."""
         return succeed(self.host_views)
+
+    def members(
+        self, groups: Sequence[Membership], hosts: Sequence[str]
+    ) -> Deferred[dict[str, dict[str, dict[int, int]]]]:
+        """As was told."""
+        return succeed({group.group: self.groups.get(group.group, {}) for group in groups})
 
     def claim(self, request_id: str, choice: Mapping[str, Sequence[str]]) -> Deferred[Claimed]:
         """Place on hosts that are not full; a full one is seen as such afterwards."""

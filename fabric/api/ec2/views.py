@@ -38,6 +38,8 @@ Shown = dict[str, Any]
 Join = Callable[[list[bytes], Any], tuple[bytes, Any]]
 
 RESOURCE_TYPES = {"instance": "instance", "key_pair": "key-pair", "image": "image", "group": "security-group"}
+RESOURCE_TYPES |= {"placement_group": "placement-group", "launch_template": "launch-template"}
+RESOURCE_TYPES |= {"volume": "volume", "snapshot": "snapshot", "address": "elastic-ip"}
 """EC2's name for each kind that has tags."""
 
 _REMEMBERED = 512
