@@ -18,11 +18,11 @@ from zope.interface import implementer
 
 from fabric.errors import NotFound
 from fabric.journal import Journal
-from fabric.network.interface import INetworkDriver, NetworkOrder, Plug
+from fabric.network.interface import Floating, INetworkDriver, NetworkOrder, Plug
 from fabric.rehearsal import Rehearsal, rehearsed
 from fabric.settings import Fake
 
-VERBS = ("express", "retire", "plug", "unplug", "networks", "ports")
+VERBS = ("express", "retire", "plug", "unplug", "networks", "ports", "associate", "disassociate", "floating")
 """The methods that a rehearsal may spoil."""
 
 
@@ -47,6 +47,7 @@ class FakeNetwork:
         """
         self._networks = Journal(os.path.join(directory, "networks"), NetworkOrder)
         self._plugged = Journal(os.path.join(directory, "ports"), Plugged)
+        self._floating = Journal(os.path.join(directory, "floating"), Floating)
         lines = rehearsed(options or Fake(), VERBS)
         self.rehearsal = Rehearsal(clock, VERBS, lines, os.path.join(directory, "faults"))
 
@@ -58,6 +59,7 @@ class FakeNetwork:
         """See L{INetworkDriver.stop}."""
         self._networks.close()
         self._plugged.close()
+        self._floating.close()
         return succeed(None)
 
     def express(self, network: NetworkOrder) -> Deferred[None]:
@@ -76,6 +78,22 @@ class FakeNetwork:
         """See L{INetworkDriver.unplug}."""
         return self.rehearsal.perform("unplug", instances[0] if instances else "", partial(self._unplug, instances))
 
+    def associate(self, floating: list[Floating]) -> Deferred[None]:
+        """See L{INetworkDriver.associate}."""
+        return self.rehearsal.perform(
+            "associate", floating[0].public if floating else "", partial(self._associate, floating)
+        )
+
+    def disassociate(self, addresses: list[str]) -> Deferred[None]:
+        """See L{INetworkDriver.disassociate}."""
+        return self.rehearsal.perform(
+            "disassociate", addresses[0] if addresses else "", partial(self._disassociate, addresses)
+        )
+
+    def floating(self) -> Deferred[list[Floating]]:
+        """See L{INetworkDriver.floating}."""
+        return self.rehearsal.perform("floating", "", lambda: list(self._floating.rows.values()))
+
     def networks(self) -> Deferred[list[NetworkOrder]]:
         """See L{INetworkDriver.networks}."""
         return self.rehearsal.perform("networks", "", lambda: list(self._networks.rows.values()))
@@ -87,6 +105,7 @@ class FakeNetwork:
     def _open(self) -> None:
         self._networks.open()
         self._plugged.open()
+        self._floating.open()
 
     def _express(self, network: NetworkOrder) -> None:
         if self._networks.rows.get(network.id) != network:
@@ -112,6 +131,15 @@ class FakeNetwork:
     def _unplug(self, instances: list[str]) -> None:
         for instance in instances:
             self._plugged.remove(instance)
+
+    def _associate(self, floating: list[Floating]) -> None:
+        for each in floating:
+            if self._floating.rows.get(each.public) != each:
+                self._floating.put(each.public, each)
+
+    def _disassociate(self, addresses: list[str]) -> None:
+        for address in addresses:
+            self._floating.remove(address)
 
     def _ports(self) -> list[Plug]:
         return [port for plugged in self._plugged.rows.values() for port in plugged.ports]

@@ -48,6 +48,38 @@ class Plug:
     hostname: str = ""
 
 
+@attrs.frozen
+class Floating:
+    """
+    A floating address as a host is to have it: what comes to C{public} goes to
+    C{private}, and what C{private} sends out comes from C{public}.
+
+    @ivar instance, network, mac: of the port that C{private} is of.
+    @ivar order: L{fabric.model.address.Address.order}; kept by the driver.
+    """
+
+    public: str
+    private: str
+    instance: str
+    network: str
+    mac: str
+    order: int = 0
+
+
+@attrs.frozen
+class FloatingReport:
+    """
+    What a host says of one floating address.
+
+    @ivar order: of the order that this answers.
+    @ivar present: whether the host has it now.
+    """
+
+    public: str
+    order: int
+    present: bool
+
+
 class INetworkDriver(Interface):
     """
     The network of one host.  Every method means "make it so" and may be
@@ -78,6 +110,18 @@ class INetworkDriver(Interface):
     def unplug(instances: list[str]) -> Deferred[None]:
         """Have no port of these instances.  Nothing for those not there."""
 
+    def associate(floating: list[Floating]) -> Deferred[None]:
+        """
+        Have these floating addresses lead where they say, also before a port
+        of theirs is plugged.  One that led elsewhere leads there no longer.
+        """
+
+    def disassociate(addresses: list[str]) -> Deferred[None]:
+        """Have these floating addresses lead nowhere.  Nothing for those not there."""
+
+    def floating() -> Deferred[list[Floating]]:
+        """Which floating addresses are here."""
+
     def networks() -> Deferred[list[NetworkOrder]]:
         """What is expressed here."""
 
@@ -97,5 +141,22 @@ class INetworkWorker(Interface):
     def detach(instances: list[str]) -> Deferred[None]:
         """Call: unplug.  Repeating is safe."""
 
+    def associate(floating: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast to C{network.HOST}: have these L{Floating}.  Reported as present
+        by cast to L{fabric.cloud.interface.ICloudWorker}.  One of an older
+        order than the last about the same address is dropped; repeating is safe.
+        """
+
+    def disassociate(addresses: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast: have these no more; C{addresses} are C{{"public", "order"}}.
+        Reported as not present also when they were not.  Older orders are
+        dropped; repeating is safe.
+        """
+
     def describe_ports() -> Deferred[list[dict[str, Any]]]:
         """Call: every L{Plug} of the driver."""
+
+    def describe_floating() -> Deferred[list[dict[str, Any]]]:
+        """Call: every L{Floating} of the driver."""

@@ -10,6 +10,7 @@ from fabric.faults import IFaults
 from fabric.heartbeat import Heartbeat
 from fabric.network.interface import INetworkDriver, INetworkWorker
 from fabric.network.worker import NetworkWorker
+from fabric.periodic import Periodic
 from fabric.rpc.interface import Address, IQueue
 from fabric.worker import WorkerService
 
@@ -32,15 +33,18 @@ class NetworkService(WorkerService):
         prefetch: int = 64,
         report_interval: float = 10.0,
         grace: float = 20.0,
+        adopt_interval: float = 300.0,
     ) -> None:
         """
         @param prefetch: messages in work at once.
         @param report_interval: seconds between heartbeats.
         @param grace: seconds for what is in hand when it is stopped.
+        @param adopt_interval: seconds between reports of all that is here.
         """
-        self.worker = worker = NetworkWorker(driver, faults)
+        self.worker = worker = NetworkWorker(driver, faults, host, queue)
         places = ((Address("network", host), prefetch), (Address("network"), prefetch))
         super().__init__(
             f"network.{host}", queue, clock, INetworkWorker, worker, places, (driver.start,), (driver.stop,), grace
         )
         self.while_open(Heartbeat("network", host, zone, queue, clock, report_interval))
+        self.while_open(Periodic("adopt", adopt_interval, worker.adopt, clock))

@@ -4,18 +4,29 @@ The network worker: what guests on one host are connected to.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from fabric.cloud.interface import ICloudWorker
 from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import decode, encode
-from fabric.network.interface import INetworkDriver, INetworkWorker, NetworkOrder, Plug
+from fabric.network.interface import (
+    Floating,
+    FloatingReport,
+    INetworkDriver,
+    INetworkWorker,
+    NetworkOrder,
+    Plug,
+)
 from fabric.network.managers import express
-from fabric.rpc.interface import Context
+from fabric.rpc.interface import Address, Context, IQueue
+
+REPORT_WAIT = 3600.0
+"""Seconds for which a report may wait in the queue; the controller orders again before."""
 
 NOBODY = Context()
 """The context of work that no message asked for."""
@@ -29,9 +40,19 @@ class NetworkWorker:
 
     log = Logger()
 
-    def __init__(self, driver: INetworkDriver, faults: IFaults | None = None) -> None:
+    def __init__(
+        self, driver: INetworkDriver, faults: IFaults | None = None, host: str = "", queue: IQueue | None = None
+    ) -> None:
+        """
+        @param host: for which it reports.
+        @param queue: by which it reports; without one it does not.
+        """
         self._driver = driver
         self._faults = faults or NoFaults()
+        self._host = host
+        self._queue = queue
+        self._one_by_one = DeferredLock()
+        self._last: dict[str, int] = {}
 
     @inlineCallbacks
     def attach(
@@ -52,6 +73,78 @@ class NetworkWorker:
         yield self._driver.unplug(instances)
         self._faults.reach("network.unplugged")
         self.log.debug("{request_id}: {count} machines unplugged", request_id=context.request_id, count=len(instances))
+
+    def associate(self, floating: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
+        """See L{INetworkWorker.associate}."""
+        wanted = {each.public: each for each in (decode(Floating, item) for item in floating)}
+        return self._one_by_one.run(self._associate, wanted, context)
+
+    def disassociate(self, addresses: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
+        """See L{INetworkWorker.disassociate}."""
+        unwanted = {each["public"]: each["order"] for each in addresses}
+        return self._one_by_one.run(self._disassociate, unwanted, context)
+
+    @inlineCallbacks
+    def adopt(self) -> Generator[Deferred[Any], Any, None]:
+        """
+        Tell the controller what floating addresses are here, and so be told
+        all that should be.
+        """
+        if self._queue is None:
+            return
+        floating = yield self._driver.floating()
+        cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(seconds=REPORT_WAIT))
+        yield cloud.adopt_network(self._host, [encode(each) for each in floating])
+
+    @inlineCallbacks
+    def _associate(self, wanted: Mapping[str, Floating], context: Context) -> Generator[Deferred[Any], Any, None]:
+        news = yield self._news({public: each.order for public, each in wanted.items()})
+        yield self._driver.associate([wanted[public] for public in news])
+        self._faults.reach("network.associated")
+        yield self._report(news, True, context)
+
+    @inlineCallbacks
+    def _disassociate(self, unwanted: Mapping[str, int], context: Context) -> Generator[Deferred[Any], Any, None]:
+        news = yield self._news(unwanted)
+        yield self._driver.disassociate(list(news))
+        self._faults.reach("network.disassociated")
+        yield self._report(news, False, context)
+
+    @inlineCallbacks
+    def _news(self, orders: Mapping[str, int]) -> Generator[Deferred[Any], Any, dict[str, int]]:
+        """
+        @return: those that are not older than the last about the same address.
+        """
+        present = yield self._driver.floating()
+        for each in present:
+            self._last[each.public] = max(each.order, self._last.get(each.public, 0))
+        news = {public: order for public, order in orders.items() if order >= self._last.get(public, 0)}
+        self._last.update(news)
+        return news
+
+    @inlineCallbacks
+    def _report(
+        self, orders: Mapping[str, int], present: bool, context: Context
+    ) -> Generator[Deferred[Any], Any, None]:
+        self.log.debug(
+            "{request_id}: floating addresses {addresses} are {state}",
+            request_id=context.request_id,
+            addresses=", ".join(orders),
+            state="here" if present else "not here",
+        )
+        if orders and self._queue is not None:
+            reports: Sequence[dict[str, Any]] = [
+                encode(FloatingReport(public, order, present)) for public, order in orders.items()
+            ]
+            cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, REPORT_WAIT))
+            yield cloud.report_addresses(self._host, reports)
+            self._faults.reach("network.reported")
+
+    @inlineCallbacks
+    def describe_floating(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:
+        """See L{INetworkWorker.describe_floating}."""
+        floating = yield self._driver.floating()
+        return [encode(each) for each in floating]
 
     @inlineCallbacks
     def describe_ports(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:

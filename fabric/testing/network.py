@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from zope.interface.verify import verifyObject
 
 from fabric.errors import NotFound
-from fabric.network.interface import INetworkDriver, NetworkOrder, Plug
+from fabric.network.interface import Floating, INetworkDriver, NetworkOrder, Plug
 
 Steps = Generator[Deferred[Any], Any, None]
 
@@ -26,6 +26,14 @@ def plug(number: int, network: NetworkOrder = NETWORK) -> Plug:
     """
     address = network.cidr.replace(".0/24", f".{number + 1}")
     return Plug(f"i-{number:017x}", network.id, f"02:00:00:00:00:{number:02x}", address, f"host-{number}")
+
+
+def floating(number: int, order: int = 1) -> Floating:
+    """
+    @return: a floating address that leads to the port of L{plug}.
+    """
+    port = plug(number)
+    return Floating(f"203.0.113.{number}", port.address, port.instance, port.network, port.mac, order)
 
 
 class NetworkDriverContract:
@@ -151,10 +159,51 @@ class NetworkDriverContract:
             yield self.assertPorts(plug(1, OTHER))
 
     @inlineCallbacks
+    def assertFloating(self, *expected: Floating) -> Steps:
+        """These floating addresses are here and no others."""
+        found = yield self.driver.floating()
+        self.assertEqual(sorted(found, key=lambda f: str(f.public)), list(expected))  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_associate(self) -> Steps:
+        """A floating address leads where it was last told to; twice is as once."""
+        yield self.driver.express(NETWORK)
+        yield self.driver.plug([plug(1), plug(2)])
+        for _ in range(2):
+            yield self.driver.associate([floating(1), floating(2)])
+            yield self.assertFloating(floating(1), floating(2))
+        moved = attrs.evolve(floating(2, 2), public=floating(1).public)
+        yield self.driver.associate([moved])
+        yield self.assertFloating(moved, floating(2))
+        yield self.assertPorts(plug(1), plug(2))
+
+    @inlineCallbacks
+    def test_associate_before_plug(self) -> Steps:
+        """A floating address may come before its port, and stays when the port goes."""
+        yield self.driver.associate([floating(1)])
+        yield self.driver.express(NETWORK)
+        yield self.driver.plug([plug(1)])
+        yield self.driver.unplug([plug(1).instance])
+        yield self.assertFloating(floating(1))
+
+    @inlineCallbacks
+    def test_disassociate(self) -> Steps:
+        """A floating address that was taken away is gone; others stay; twice is as once."""
+        yield self.driver.express(NETWORK)
+        yield self.driver.associate([floating(1), floating(2)])
+        for _ in range(2):
+            yield self.driver.disassociate([floating(1).public, "203.0.113.99"])
+            yield self.assertFloating(floating(2))
+        yield self.driver.associate([])
+        yield self.driver.disassociate([])
+        yield self.assertFloating(floating(2))
+
+    @inlineCallbacks
     def test_restart(self) -> Steps:
         """A driver finds what another one left, stopped properly or not."""
         yield self.driver.express(NETWORK)
         yield self.driver.plug([plug(1), plug(2)])
+        yield self.driver.associate([floating(1), floating(2)])
         yield self.driver.stop()
         self.driver = self.make_driver()
         yield self.driver.start()
@@ -164,6 +213,7 @@ class NetworkDriverContract:
         yield self.driver.start()
         yield self.assertNetworks(NETWORK)
         yield self.assertPorts(plug(1))
+        yield self.assertFloating(floating(1), floating(2))
 
     @inlineCallbacks
     def test_lost_reply(self) -> Steps:
@@ -171,6 +221,8 @@ class NetworkDriverContract:
         for verb, act, ports in (
             ("express", lambda: self.driver.express(NETWORK), []),
             ("plug", lambda: self.driver.plug([plug(1)]), [plug(1)]),
+            ("associate", lambda: self.driver.associate([floating(1)]), [plug(1)]),
+            ("disassociate", lambda: self.driver.disassociate([floating(1).public]), [plug(1)]),
             ("unplug", lambda: self.driver.unplug([plug(1).instance]), []),
             ("retire", lambda: self.driver.retire(NETWORK.id), []),
         ):
