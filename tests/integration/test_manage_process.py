@@ -47,6 +47,7 @@ class ManageProcessTests(TestCase):
         """It finds the cloud by its data directory, which is private; when the cloud has ended it says so."""
 
         def check() -> None:
+            (self.directory / "data").mkdir(mode=0o755)
             process = Process(self.directory)
             try:
                 process.well()
