@@ -89,7 +89,7 @@ _PROJECT = argument("--project", help="in this project; everywhere without it")
 
 
 def _users() -> list[Command]:
-    keys = (argument("--access-key", dest="access_key"), argument("--secret-key", dest="secret_key"))
+    keys = (argument("--access-key", help="made when not given"), argument("--secret-key", help="likewise"))
     name = argument("id", metavar="USER")
     return [
         Command("user list", "every user", (), ask("DescribeUsers"), rows("id", "access_key", "admin")),
@@ -110,7 +110,7 @@ def _users() -> list[Command]:
         Command(
             "user modify",
             "change a user's keys or admin flag",
-            (name, *keys, argument("--admin", choices=("yes", "no"))),
+            (name, *keys, argument("--admin", choices=("yes", "no"), help="whether the user is cloudadmin")),
             lambda client, given: client.call(
                 "ModifyUser",
                 id=given.id,
@@ -136,7 +136,7 @@ def _projects(credentials: Credentials) -> list[Command]:
         Command(
             "project list",
             "every project, or a user's",
-            (argument("--user"),),
+            (argument("--user", help="only those of which this user is a member"),),
             ask("DescribeProjects", "user"),
             rows("id", "manager", "members", "description"),
         ),
@@ -147,7 +147,7 @@ def _projects(credentials: Credentials) -> list[Command]:
                 name,
                 argument("manager", metavar="MANAGER"),
                 argument("--description", default=""),
-                argument("--member", action="append", default=[], dest="members"),
+                argument("--member", action="append", default=[], dest="members", help="may be repeated"),
             ),
             ask("RegisterProject", "id", "manager", "description", "members"),
             pairs,
@@ -155,7 +155,7 @@ def _projects(credentials: Credentials) -> list[Command]:
         Command(
             "project modify",
             "give a project another manager or description",
-            (name, argument("--manager"), argument("--description")),
+            (name, argument("--manager", help="a user; becomes a member"), argument("--description")),
             ask("ModifyProject", "id", "manager", "description"),
             pairs,
         ),
@@ -230,11 +230,11 @@ def _networks() -> list[Command]:
             (
                 argument("label", metavar="LABEL"),
                 argument("cidr", metavar="RANGE", help="as 10.1.0.0/16"),
-                argument("--gateway"),
-                argument("--bridge"),
+                argument("--gateway", help="its address; the first of the range without it"),
+                argument("--bridge", help="the Linux bridge on compute hosts"),
                 argument("--reserved", type=int, help="how many of its first addresses are not given away"),
-                argument("--dns", action="append"),
-                argument("--for-project", dest="project"),
+                argument("--dns", action="append", help="a name server's address; may be repeated"),
+                argument("--for-project", dest="project", help="whose it is; everybody's without it"),
                 argument("--manager", choices=("flat",)),
             ),
             ask("CreateNetwork", "label", "cidr", "gateway", "bridge", "reserved", "dns", "project", "manager"),
@@ -253,7 +253,7 @@ def _networks() -> list[Command]:
 def _hosts() -> list[Command]:
     host = argument("host", metavar="HOST")
     topic = argument("--topic", help="only this service of the host")
-    reason = argument("--reason", default="")
+    reason = argument("--reason", default="", help="shown by host list")
     found: list[Command] = []
     for word in ("host", "service"):
         found += [
@@ -363,7 +363,11 @@ def _state() -> list[Command]:
         Command(
             "event list",
             "what state did",
-            (argument("--after", default=""), argument("--limit", type=int, default=100), argument("--project")),
+            (
+                argument("--after", default="", help="a position of an event; from the beginning without it"),
+                argument("--limit", type=int, default=100, help="at most so many (100)"),
+                argument("--project", help="only this project's"),
+            ),
             ask("DescribeEvents", "after", "limit", "project"),
             rows("position", "request", "kind", "id", "what", "state"),
         ),
