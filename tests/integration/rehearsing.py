@@ -28,8 +28,15 @@ SERVICES = {
 }
 """Which services may reach the points of a room; all of them for other rooms."""
 
-ELSEWHERE = ("volume.",)
-"""Points that no instance's life passes."""
+ELSEWHERE = re.compile(
+    r"volume|snapshot|disk|grow|export|address|associat|cloud\.attach|cloud\.detach"
+    r"|rules|members|regrouped|groups_adopted|network_adopted|network\.reported"
+)
+"""
+Points in the lives of other nouns, which the plain life of an instance does not
+pass; the tests of those nouns rehearse them.  What is not named here is
+rehearsed as soon as the sources have it.
+"""
 
 PATIENCE = 45.0
 """Seconds within which everything must have come to rest."""
@@ -48,7 +55,7 @@ def fault_points() -> list[str]:
     for path in ROOMS.rglob("*.py"):
         if path.name != "faults.py" and "testing" not in path.parts:
             found.update(_POINT.findall(path.read_text()))
-    return sorted(point for point in found if not point.startswith(ELSEWHERE))
+    return sorted(point for point in found if not ELSEWHERE.search(point))
 
 
 class Refused(Exception):
