@@ -43,6 +43,7 @@ from fabric.model.metadata_options import MetadataDefaults, MetadataOptions
 from fabric.model.network import Network
 from fabric.model.placement_group import Membership, PlacementGroup
 from fabric.model.quota import Quota
+from fabric.model.record import changed
 from fabric.model.reservation import Reservation
 from fabric.store.interface import IStore, Stored, Want
 
@@ -275,7 +276,7 @@ class Launches:
         reservation_id = new_id("reservation")
         first = self._first(caller, spec, parts, reservation_id, now)
         instances = [
-            attrs.evolve(
+            changed(
                 first,
                 id=new_id("instance"),
                 launch_index=index,

@@ -22,6 +22,7 @@ from fabric.cloud.retry import until_written
 from fabric.errors import InUse, LimitExceeded, PoolEmpty
 from fabric.faults import IFaults
 from fabric.model.instance import Instance, Port, StateReason, moved
+from fabric.model.record import changed
 from fabric.model.placement_group import Membership, chosen_partition
 from fabric.scheduler.algorithms import Room, fits
 from fabric.scheduler.groups import Company, groups_of
@@ -171,7 +172,7 @@ class Placement:
         for stored in found:
             instance: Instance = stored.record
             ports = tuple(_addressed(port, transaction.take("fixed:" + port.network)) for port in instance.ports)
-            placed = attrs.evolve(
+            placed = changed(
                 instance,
                 host=host,
                 zone=view.zone,

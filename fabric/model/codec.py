@@ -79,11 +79,11 @@ def _decoder(cls: Hashable) -> Convert:
         (field.name, field.alias, _decode_type(hints[field.name])) for field in attrs.fields(typing.cast(Any, cls))
     ]
     body = ", ".join(
-        f"{alias}=d[{name!r}]" if convert is None else f"{alias}=c{at}(d[{name!r}])"
+        f"{alias!r}: d[{name!r}]" if convert is None else f"{alias!r}: c{at}(d[{name!r}])"
         for at, (name, alias, convert) in enumerate(fields)
     )
     scope: dict[str, Any] = {f"c{at}": convert for at, (_, _, convert) in enumerate(fields)}
-    whole = typing.cast(Convert, eval(f"lambda d: cls({body})", scope | {"cls": cls}))
+    whole = typing.cast(Convert, eval(f"lambda d: make({{{body}}})", scope | {"make": _maker(cls)}))
     make = typing.cast(Any, cls)
 
     def decode_any(data: dict[str, Any]) -> Any:
@@ -124,3 +124,20 @@ def _items(kind: Convert, inner: Convert) -> Convert:
 
 def _values(inner: Convert) -> Convert:
     return lambda value: {key: inner(item) for key, item in value.items()}
+
+
+def _maker(cls: Any) -> Convert:
+    """
+    What makes a value of all its fields; without slots there is no need to
+    go through C{__init__}.
+    """
+    if "__slots__" in cls.__dict__:
+        return lambda fields: cls(**fields)
+    new, state = object.__new__, object.__setattr__
+
+    def make(fields: dict[str, Any]) -> Any:
+        made = new(cls)
+        state(made, "__dict__", fields)
+        return made
+
+    return make

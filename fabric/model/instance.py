@@ -16,7 +16,7 @@ from fabric.model.flavor import Flavor
 from fabric.model.lifecycle import Deadline, Lifecycle
 from fabric.model.metadata_options import MetadataOptions
 from fabric.model.placement_group import Membership
-from fabric.model.record import ALL, Derived, Record, iso_time, tag_facets
+from fabric.model.record import ALL, Derived, Record, changed, iso_time, tag_facets
 
 LIFECYCLE = Lifecycle(
     kind="instance",
@@ -60,7 +60,7 @@ TERMINATED_SHOWN = 3600.0
 """Seconds for which a terminated instance is still listed, as on EC2."""
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class StateReason:
     """
     Why an instance is in its state.
@@ -94,7 +94,7 @@ class Public:
         return "ec2-" + self.address.replace(".", "-")
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Port:
     """
     One network interface of an instance.
@@ -112,7 +112,7 @@ class Port:
     public: Public | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class GroupName:
     """A security group as an instance shows it."""
 
@@ -140,7 +140,7 @@ class Disk:
     order: int = 0
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Instance(Record):
     """
     One virtual machine.
@@ -363,7 +363,7 @@ def moved(instance: Instance, verb: str, now: float, reason: StateReason | None 
         raise WrongState("instance", instance.id, instance.state, LIFECYCLE.sources(verb))
     if state != instance.state:
         changes |= {"state": state, "changed_at": now, "reason": reason, "reason_text": _reason_text(reason, now)}
-    return attrs.evolve(instance, **changes)
+    return changed(instance, **changes)  # type: ignore[no-any-return]
 
 
 def _reason_text(reason: StateReason | None, now: float) -> str:
