@@ -49,6 +49,7 @@ CLOUD_SEES = (
     "fabric.compute.interface",
     "fabric.network.interface",
     "fabric.volume.interface",
+    "fabric.volume.interface",
 )
 """All that C{cloud} knows of the workers: what they answer to, and the pure functions that compare hosts."""
 

@@ -20,6 +20,7 @@ from fabric.cloud.networks import Networks
 from fabric.cloud.placement_groups import PlacementGroups
 from fabric.cloud.quotas import Quotas
 from fabric.cloud.ranges import Ranges
+from fabric.cloud.rules import Rules
 from fabric.cloud.snapshots import Snapshots
 from fabric.cloud.tags import Tags
 from fabric.cloud.templates import Templates
@@ -36,6 +37,7 @@ class Cloud:
     key_pairs: KeyPairs
     images: Images
     groups: Groups
+    rules: Rules
     tags: Tags
     hosts: Hosts
     networks: Networks

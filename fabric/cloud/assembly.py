@@ -18,6 +18,7 @@ from fabric.cloud.associations import Associations
 from fabric.cloud.attachments import Attachments
 from fabric.cloud.controller import CloudWorker, DeadLetters
 from fabric.cloud.flavors import Flavors
+from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.groups import Groups
 from fabric.cloud.guests import Guests
 from fabric.cloud.hosts import DOWN_AFTER, Hosts
@@ -34,6 +35,7 @@ from fabric.cloud.placement_groups import PlacementGroups
 from fabric.cloud.quotas import Quotas
 from fabric.cloud.ranges import Ranges
 from fabric.cloud.reports import Reports
+from fabric.cloud.rules import Rules as GroupRules
 from fabric.cloud.snapshots import Snapshots
 from fabric.cloud.sweep import Sweep
 from fabric.cloud.tags import Tags
@@ -109,6 +111,7 @@ def assemble(
     networks = Networks(store, clock, rules.network)
     ranges = Ranges(store, clock)
     orders = Orders(queue, networks)
+    enforcement = Enforcement(store, queue, faults)
     hosts = Hosts(store, clock, rules.down_after, rules.zone)
     listings = Listings(store)
     pool = KeyPool(defer, rules.ready_keys)
@@ -118,12 +121,13 @@ def assemble(
     volumes = Volumes(store, attachments, volume_placement, volume_orders, quotas, clock, faults, again)
     volume_reports = VolumeReports(store, volume_orders, orders, clock, faults, again)
     launches = Launches(store, networks, quotas, orders, clock, faults, again)
-    instances = Instances(store, queue, launches, orders, quotas, clock, faults, again)
+    instances = Instances(store, queue, launches, orders, enforcement, quotas, clock, faults, again)
     cloud = Cloud(
         instances,
         KeyPairs(store, quotas, pool, clock),
         Images(store, listings),
         Groups(store, quotas, clock),
+        GroupRules(store, enforcement, clock, faults, again),
         Tags(store),
         hosts,
         networks,
@@ -140,9 +144,9 @@ def assemble(
         snapshots=Snapshots(store, volume_orders, quotas, clock, faults, again),
     )
     placement = Placement(store, hosts, orders, clock, faults, again)
-    reports = Reports(store, orders, clock, faults, again)
+    reports = Reports(store, orders, enforcement, clock, faults, again)
     adoption = Adoption(store, queue, orders, reports, clock, faults, rules.stray_grace)
-    worker = CloudWorker(hosts, reports, adoption, placement, rules.accounts, Associations(store, orders, faults), volume_reports, VolumeAdoption(store, volume_orders))
+    worker = CloudWorker(hosts, reports, adoption, placement, rules.accounts, Associations(store, orders, faults), volume_reports, VolumeAdoption(store, volume_orders), enforcement)
     volume_sweep = VolumeSweep(store, hosts, volume_placement, volume_reports, volume_orders, clock, again)
-    sweep = Sweep(store, hosts, orders, volume_sweep, clock, again)
+    sweep = Sweep(store, hosts, orders, enforcement, volume_sweep, clock, again)
     return Assembly(cloud, pool, placement, worker, sweep, DeadLetters(reports))

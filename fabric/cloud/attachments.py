@@ -5,7 +5,7 @@ Attaching: a volume and an instance are always changed by one script.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import attrs
@@ -13,9 +13,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
-from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.retry import until_written
-from fabric.cloud.volume_orders import VolumeOrders
+from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.errors import InUse, InvalidValue, NotFound, WrongState
 from fabric.faults import IFaults
 from fabric.model.instance import Instance, with_disk, without_disk
@@ -178,24 +177,25 @@ class Attachments:
 
 @inlineCallbacks
 def release_disks(
-    store: IStore, transaction: Transaction, instance: Instance, now: float
-) -> Generator[Deferred[Any], Any, Instance]:
+    store: IStore, transaction: Transaction, records: Sequence[Instance], now: float
+) -> Generator[Deferred[Any], Any, list[Instance]]:
     """
-    Let go of the volumes of an instance that is over, in the write that says
+    Let go of the volumes of instances that are over, in the write that says
     so: those that go with it are to be deleted, the others are available.
 
-    @param instance: as it is about to be written.
-    @return: the same without volumes when it is terminated and nothing of it
-        is left on its host; itself otherwise.
+    @param records: instances as they are about to be written.
+    @return: the same, without volumes where one is terminated and nothing of
+        it is left on its host.
     """
-    if instance.live or instance.on_host or not instance.disks:
-        return instance
-    found = yield store.read(Volume, [disk.volume for disk in instance.disks])
+    over = {each.id for each in records if each.disks and not each.live and not each.on_host}
+    if not over:
+        return list(records)
+    found = yield store.read(Volume, [disk.volume for each in records if each.id in over for disk in each.disks])
     for stored in found:
-        if stored is None or stored.record.attachment is None or stored.record.attachment.instance != instance.id:
+        if stored is None or stored.record.attachment is None or stored.record.attachment.instance not in over:
             continue
         transaction.update(stored, released(stored.record, now))
-    return attrs.evolve(instance, disks=())
+    return [attrs.evolve(each, disks=()) if each.id in over else each for each in records]
 
 
 def released(volume: Volume, now: float) -> Volume:

@@ -11,16 +11,22 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from fabric.cloud.adoption import Adoption
+from fabric.cloud.associations import Associations
+from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.interface import ICloudWorker
 from fabric.cloud.placement import Placement
 from fabric.cloud.reports import Reports
-from fabric.compute.interface import Domain, MachineReport
+from fabric.cloud.volume_adoption import VolumeAdoption
+from fabric.cloud.volume_reports import VolumeReports
+from fabric.compute.interface import DiskReport, Domain, MachineReport
 from fabric.errors import Denied
 from fabric.model.codec import decode
 from fabric.model.host import Capacity
+from fabric.network.interface import Floating, FloatingReport
 from fabric.rpc.interface import Address, Context
 from fabric.scheduler.interface import Claimed
+from fabric.volume.interface import Holdings, SnapshotReport, VolumeReport
 
 NO_CONTEXT = Context()
 
@@ -37,13 +43,19 @@ class CloudWorker:
     log = Logger()
 
     def __init__(
-        self, hosts: Hosts, reports: Reports, adoption: Adoption, placement: Placement, accounts: bool = False
+        self, hosts: Hosts, reports: Reports, adoption: Adoption, placement: Placement, accounts: bool, associations: Associations,
+        volumes: VolumeReports, volume_adoption: VolumeAdoption,
+        enforcement: Enforcement,
     ) -> None:
         self._hosts = hosts
         self._reports = reports
         self._adoption = adoption
         self._placement = placement
         self._accounts = accounts
+        self._associations = associations
+        self._volumes = volumes
+        self._volume_adoption = volume_adoption
+        self._enforcement = enforcement
 
     def report_machines(
         self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT
@@ -69,6 +81,45 @@ class CloudWorker:
         """See L{ICloudWorker.adopt}."""
         self._vouch(host, context)
         return self._adoption.adopt(context.request_id, host, [decode(Domain, each) for each in domains])
+
+    def report_addresses(
+        self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT
+    ) -> Deferred[None]:
+        """See L{ICloudWorker.report_addresses}."""
+        self._vouch(host, context)
+        return self._associations.take(context.request_id, host, [decode(FloatingReport, each) for each in reports])
+
+    def adopt_network(
+        self, host: str, floating: list[dict[str, Any]], context: Context = NO_CONTEXT
+    ) -> Deferred[None]:
+        """See L{ICloudWorker.adopt_network}."""
+        self._vouch(host, context)
+        adopted = self._associations.adopt(context.request_id, host, [decode(Floating, each) for each in floating])
+        return adopted.addCallback(lambda _: self._enforcement.host(context.request_id, host))
+
+    def report_disks(self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT) -> Deferred[None]:
+        """See L{ICloudWorker.report_disks}."""
+        self._vouch(host, context)
+        return self._volumes.take_disks(context.request_id, host, [decode(DiskReport, each) for each in reports])
+
+    def report_volumes(self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT) -> Deferred[None]:
+        """See L{ICloudWorker.report_volumes}."""
+        self._vouch(host, context)
+        return self._volumes.take_volumes(context.request_id, host, [decode(VolumeReport, each) for each in reports])
+
+    def report_snapshots(
+        self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT
+    ) -> Deferred[None]:
+        """See L{ICloudWorker.report_snapshots}."""
+        self._vouch(host, context)
+        return self._volumes.take_snapshots(
+            context.request_id, host, [decode(SnapshotReport, each) for each in reports]
+        )
+
+    def adopt_volumes(self, host: str, holdings: dict[str, Any], context: Context = NO_CONTEXT) -> Deferred[None]:
+        """See L{ICloudWorker.adopt_volumes}."""
+        self._vouch(host, context)
+        return self._volume_adoption.adopt(context.request_id, host, decode(Holdings, holdings))
 
     def place(self, host: str, instances: list[str], context: Context = NO_CONTEXT) -> Deferred[None]:
         """See L{ICloudWorker.place}."""

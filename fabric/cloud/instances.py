@@ -16,6 +16,7 @@ from fabric.cloud.access import Caller
 from fabric.cloud.associations import end_associations
 from fabric.cloud.attachments import release_disks
 from fabric.cloud.flavors import chosen
+from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.launch import RESEND_AFTER, Launches, LaunchSpec
 from fabric.cloud.orders import Orders
 from fabric.cloud.quotas import Quotas, counter, quota_error
@@ -71,6 +72,7 @@ class Instances:
         queue: IQueue,
         launches: Launches,
         orders: Orders,
+        enforcement: Enforcement,
         quotas: Quotas,
         clock: IReactorTime,
         faults: IFaults,
@@ -80,6 +82,7 @@ class Instances:
         self._queue = queue
         self._launches = launches
         self._orders = orders
+        self._enforcement = enforcement
         self._quotas = quotas
         self._clock = clock
         self._faults = faults
@@ -219,14 +222,18 @@ class Instances:
         if "flavor" in new:
             new["flavor"] = yield self._resize(caller, transaction, instance, new["flavor"])
         if "groups" in new:
-            new["groups"] = yield self._groups(caller, transaction, new["groups"])
-        transaction.update(stored, attrs.evolve(instance, **new))
+            new |= yield self._groups(caller, transaction, instance, new["groups"])
+        changed = attrs.evolve(instance, **new)
+        transaction.update(stored, changed)
         try:
             yield self._store.commit(transaction)
         except LimitExceeded as error:
             if error.counter.startswith("load:"):
                 raise InvalidValue("InstanceType", changes["flavor"], "its host has no room for it") from None
             raise quota_error(error) from None
+        if changed.groups_order != instance.groups_order:
+            self._faults.reach("cloud.groups_written")
+            self._enforcement.regrouped(caller.request_id, changed)
 
     @inlineCallbacks
     def _resize(self, caller: Caller, transaction: Any, instance: Instance, name: str) -> Generator[Any, Any, Any]:
@@ -247,7 +254,12 @@ class Instances:
                 transaction.limit(f"load:{host}:{name}", most)
 
     @inlineCallbacks
-    def _groups(self, caller: Caller, transaction: Any, ids: Sequence[str]) -> Generator[Any, Any, Any]:
+    def _groups(
+        self, caller: Caller, transaction: Any, instance: Instance, ids: Sequence[str]
+    ) -> Generator[Any, Any, Any]:
+        """
+        @return: changes that put an instance into other groups.
+        """
         if not ids:
             raise InvalidValue("GroupId", "", "an instance needs at least one group")
         found = yield self._store.read(SecurityGroup, ids)
@@ -257,7 +269,15 @@ class Instances:
                 raise NotFound("group", id)
             transaction.need("group", id)
             names.append(GroupName(id, stored.record.name))
-        return tuple(names)
+        if tuple(names) == instance.groups:
+            return {"groups": instance.groups}
+        concerned = dict.fromkeys((*(group.id for group in instance.groups), *ids, *instance.regrouped))
+        return {
+            "groups": tuple(names),
+            "groups_order": instance.groups_order + 1,
+            "regrouped": tuple(concerned),
+            "regroup_at": self._clock.seconds() + self._resend_after,
+        }
 
     def _started(self, instance: Instance, now: float) -> Instance:
         if instance.state != "stopped":

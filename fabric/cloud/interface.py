@@ -34,6 +34,43 @@ class ICloudWorker(Interface):
         moves state to match, and orders what is to be run, stopped or removed.
         """
 
+    def report_disks(host: str, reports: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast by compute workers: L{fabric.compute.interface.DiskReport} of what
+        became of volumes that are attached or detached.
+        """
+
+    def report_volumes(host: str, reports: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast by volume workers: L{fabric.volume.interface.VolumeReport}.
+        """
+
+    def report_snapshots(host: str, reports: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast by volume workers: L{fabric.volume.interface.SnapshotReport}.
+        """
+
+    def adopt_volumes(host: str, holdings: dict[str, Any]) -> Deferred[None]:
+        """
+        Cast at a volume worker's start, and now and then after: all that it
+        has, as L{fabric.volume.interface.Holdings}.  The controller orders
+        again what state waits for, and what state has no more to be removed.
+        """
+
+    def report_addresses(host: str, reports: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast by network workers: L{fabric.network.interface.FloatingReport} of
+        what became of orders about floating addresses.
+        """
+
+    def adopt_network(host: str, floating: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast at a network worker's start, and now and then after: every
+        L{fabric.network.interface.Floating} that it has.  The controller
+        orders all networks, ports and addresses that the host is to have, and
+        those addresses that it is not to have to be taken away.
+        """
+
     def place(host: str, instances: list[str]) -> Deferred[None]:
         """
         Cast by the first free compute worker under the scheduler C{queue}:

@@ -14,11 +14,12 @@ from fabric.errors import NotFound
 from fabric.model.image import Image
 from fabric.model.network import Network
 from fabric.model.record import PUBLIC, Record
+from fabric.model.snapshot import Snapshot
 from fabric.store.interface import IStore, Page, Query
 
 Filters = tuple[tuple[str, tuple[str, ...]], ...]
 
-_SHARED: tuple[type[Record], ...] = (Image, Network)
+_SHARED: tuple[type[Record], ...] = (Image, Network, Snapshot)
 
 
 class Listings:

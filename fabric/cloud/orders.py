@@ -234,7 +234,7 @@ def machine(instance: Instance, networks: dict[str, Network]) -> MachineOrder:
         key_name=instance.key_name,
         key_material=instance.key_material,
         user_data=instance.user_data,
-        ports=tuple(_port(port, networks[port.network]) for port in instance.ports),
+        ports=tuple(_port(instance, port, networks[port.network]) for port in instance.ports),
         disks=tuple(_disk(instance, disk) for disk in wanted_disks(instance)),
     )
 
@@ -257,7 +257,7 @@ def _disk(instance: Instance, disk: Disk) -> DiskOrder:
     return DiskOrder(disk.volume, instance.id, disk.device, disk.host, disk.order)
 
 
-def _port(port: Any, network: Network) -> PortOrder:
+def _port(instance: Instance, port: Any, network: Network) -> PortOrder:
     return PortOrder(
         network=network.id,
         mac=port.mac,
@@ -269,6 +269,8 @@ def _port(port: Any, network: Network) -> PortOrder:
         bridge=network.bridge,
         vlan=network.vlan,
         dns=network.dns,
+        groups=tuple(group.id for group in instance.groups),
+        groups_order=instance.groups_order,
     )
 
 
@@ -285,7 +287,8 @@ def _network(network: Network) -> NetworkOrder:
 
 
 def _plug(instance: Instance, port: Any) -> Plug:
-    return Plug(instance.id, port.network, port.mac, port.address, port.hostname)
+    groups = tuple(group.id for group in instance.groups)
+    return Plug(instance.id, port.network, port.mac, port.address, port.hostname, groups, instance.groups_order)
 
 
 def _floating(address: FloatingAddress, association: Association) -> Floating:

@@ -15,14 +15,18 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from fabric.cloud.associations import end_associations
+from fabric.cloud.attachments import release_disks
+from fabric.cloud.enforcement import Enforcement, Place
 from fabric.cloud.instances import leaving
 from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.orders import Orders
 from fabric.cloud.retry import until_written
 from fabric.compute.interface import MachineReport
 from fabric.faults import IFaults
+from fabric.model.address import Address
 from fabric.model.instance import Instance, StateReason, moved
-from fabric.store.interface import IStore
+from fabric.store.interface import IStore, Stored
 
 INTERNAL = "Server.InternalError"
 
@@ -32,7 +36,19 @@ class _Outcome:
     """What a batch of reports leads to, besides what is written."""
 
     remove: list[Instance] = attrs.field(factory=list)
+    freed: list[Address] = attrs.field(factory=list)
     strange: list[str] = attrs.field(factory=list)
+    members: dict[Place, set[str]] = attrs.field(factory=dict)
+
+    def concerns_groups(self, instance: Instance, report: MachineReport) -> None:
+        """
+        Note whose members came or went.  Also when the report says nothing
+        new: then it may come again because that was not told.
+        """
+        if report.state != "stopped":
+            for group in instance.groups:
+                hosts = self.members.setdefault((instance.project, group.id), set())
+                hosts |= {instance.host} if instance.live else set()
 
 
 class Reports:
@@ -46,12 +62,14 @@ class Reports:
         self,
         store: IStore,
         orders: Orders,
+        enforcement: Enforcement,
         clock: IReactorTime,
         faults: IFaults,
         resend_after: float = RESEND_AFTER,
     ) -> None:
         self._store = store
         self._orders = orders
+        self._enforcement = enforcement
         self._clock = clock
         self._faults = faults
         self._resend_after = resend_after
@@ -64,6 +82,9 @@ class Reports:
         self._faults.reach("cloud.report_received")
         outcome = yield until_written(lambda: self._take_once(request_id, host, reports))
         self._faults.reach("cloud.report_written")
+        yield self._enforcement.members(request_id, outcome.members)
+        if outcome.freed:
+            yield self._orders.addresses(request_id, outcome.freed)
         if outcome.remove:
             yield self._orders.terminate(request_id, outcome.remove)
         if outcome.strange:
@@ -78,15 +99,21 @@ class Reports:
         now = self._clock.seconds()
         outcome = _Outcome()
         transaction = self._store.transaction(request_id)
+        changed: list[tuple[Stored[Instance], Instance]] = []
         for stored, report in zip(found, latest.values(), strict=True):
             if stored is None or stored.record.host != host:
                 self._strange(stored.record if stored else None, host, report, outcome)
                 continue
             record = reported(stored.record, report, now, self._resend_after)
+            outcome.concerns_groups(record, report)
             if record is not stored.record and record != stored.record:
-                transaction.update(stored, record)
-                if record.order != stored.record.order or (record.on_host and not record.live):
-                    outcome.remove.append(record)
+                changed.append((stored, record))
+        records = yield release_disks(self._store, transaction, [record for _, record in changed], now)
+        records, outcome.freed = yield end_associations(self._store, transaction, records, now + self._resend_after)
+        for (stored, _), record in zip(changed, records, strict=True):
+            transaction.update(stored, record)
+            if record.order != stored.record.order or (record.on_host and not record.live):
+                outcome.remove.append(record)
         if transaction.puts:
             yield self._store.commit(transaction)
         return outcome

@@ -16,10 +16,9 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
-from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.quotas import Quotas, counter, quota_error
 from fabric.cloud.retry import until_written
-from fabric.cloud.volume_orders import VolumeOrders
+from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.errors import LimitExceeded, NoCapacity, NotFound, WrongState
 from fabric.faults import IFaults
 from fabric.ids import new_id

@@ -17,11 +17,17 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from fabric.cloud.associations import end_associations
+from fabric.cloud.attachments import release_disks
+from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import RESEND_AFTER, TOKEN_KEPT
 from fabric.cloud.orders import Orders
 from fabric.cloud.reports import failed
+from fabric.cloud.volume_sweep import VolumeSweep
 from fabric.errors import Conflict, NotFound
+from fabric.model.address import Address
+from fabric.model.group import SecurityGroup
 from fabric.model.host import Stray
 from fabric.model.instance import LIFECYCLE, Instance, StateReason, is_overdue, moved
 from fabric.model.reservation import Reservation
@@ -45,12 +51,16 @@ class Sweep:
         store: IStore,
         hosts: Hosts,
         orders: Orders,
+        enforcement: Enforcement,
+        volumes: VolumeSweep,
         clock: IReactorTime,
         resend_after: float = RESEND_AFTER,
     ) -> None:
         self._store = store
         self._hosts = hosts
         self._orders = orders
+        self._enforcement = enforcement
+        self._volumes = volumes
         self._clock = clock
         self._resend_after = resend_after
 
@@ -72,6 +82,10 @@ class Sweep:
                 ("instance", self._instances),
                 ("reservation", self._reservations),
                 ("stray", self._strays),
+                ("volume", self._volumes.volumes),
+                ("snapshot", self._volumes.snapshots),
+                ("address", self._addresses),
+                ("group", self._groups),
             ):
                 if by_kind[kind]:
                     yield look(by_kind[kind])
@@ -86,6 +100,11 @@ class Sweep:
         now = self._clock.seconds()
         for stored in found:
             if stored is None or (stored.record.derived().due or now + 1) > now:
+                continue
+            if stored.record.live and 0 < stored.record.regroup_at <= now:
+                yield self._enforcement.regrouped("sweep", stored.record)
+                settled = attrs.evolve(stored.record, regrouped=(), regroup_at=0.0)
+                yield self._write(stored, settled)
                 continue
             record = yield self._write(stored, self._next(stored.record, now))
             if record is not None and _waits(record) and (not record.host or record.host in alive):
@@ -120,12 +139,19 @@ class Sweep:
         transaction = self._store.transaction("sweep")
         if record is None:
             transaction.delete(stored)
-        else:
+        freed: list[Address] = []
+        if isinstance(record, Instance):
+            review_at = self._clock.seconds() + self._resend_after
+            [record] = yield release_disks(self._store, transaction, [record], self._clock.seconds())
+            [record], freed = yield end_associations(self._store, transaction, [record], review_at)
+        if record is not None:
             transaction.update(stored, record)
         try:
             yield self._store.commit(transaction)
         except (Conflict, NotFound):
             return None  # somebody moved it meanwhile; it will be due again if it must
+        if freed:
+            yield self._orders.addresses("sweep", freed)
         return record
 
     @inlineCallbacks
@@ -142,6 +168,35 @@ class Sweep:
             page = yield self._store.records(Instance, query)
             later = attrs.evolve(reservation, review_at=self._clock.seconds() + TOKEN_KEPT)
             yield self._write(stored, later if page.items else None)  # type: ignore[arg-type]
+
+    @inlineCallbacks
+    def _addresses(self, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Order again what hosts that are alive have not confirmed.
+        """
+        alive = yield self._hosts.alive()
+        found = yield self._store.read(Address, ids)
+        now = self._clock.seconds()
+        for stored in found:
+            if stored is None or stored.record.settled or stored.record.review_at > now:
+                continue
+            later = attrs.evolve(stored.record, review_at=now + self._resend_after)
+            written = yield self._write(stored, later)  # type: ignore[arg-type]
+            if written is not None:
+                yield self._orders.addresses("sweep", [later], [host for host in later.hosts if host in alive])
+
+    @inlineCallbacks
+    def _groups(self, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Send the rules that changed a while ago once more, for whoever died
+        between writing and sending them.
+        """
+        found = yield self._store.read(SecurityGroup, ids)
+        now = self._clock.seconds()
+        for stored in found:
+            if stored is not None and 0 < stored.record.review_at <= now:
+                yield self._enforcement.rules("sweep", stored.record)
+                yield self._write(stored, attrs.evolve(stored.record, review_at=0.0))
 
     @inlineCallbacks
     def _strays(self, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:

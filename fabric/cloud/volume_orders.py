@@ -24,6 +24,10 @@ from fabric.rpc.interface import Address, Context, IQueue
 from fabric.volume.interface import IVolumeWorker, Named, SnapshotOrder, VolumeOrder
 
 WAIT = 3600.0
+"""Seconds for which an order may wait in a queue."""
+
+RESEND_AFTER = 30.0
+"""Seconds after which the sweep sends an unanswered order again, at first."""
 
 Item = Any
 

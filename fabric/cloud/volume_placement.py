@@ -14,9 +14,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from fabric.cloud.hosts import Hosts
-from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.retry import until_written
-from fabric.cloud.volume_orders import VolumeOrders
+from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.errors import LimitExceeded, NotFound
 from fabric.faults import IFaults
 from fabric.model.host import Service

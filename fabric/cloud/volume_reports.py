@@ -15,11 +15,10 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.orders import Orders
 from fabric.cloud.reports import failed
 from fabric.cloud.retry import until_written
-from fabric.cloud.volume_orders import VolumeOrders
+from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.compute.interface import DiskReport
 from fabric.faults import IFaults
 from fabric.model import snapshot as snapshots
@@ -136,7 +135,7 @@ class VolumeReports:
         transaction = self._store.transaction(request_id)
         if report.state == "failed":
             if volume.state == "creating" and report.order >= volume.order:
-                yield self.fail_volume(request_id, stored, report.message or "its host could not make it", host="")
+                yield self.fail_volume(request_id, stored, report.message or "its host could not make it")
             return None
         if report.state == "gone":
             if volume.state != "deleting" or report.order < volume.order:

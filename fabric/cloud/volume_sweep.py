@@ -16,8 +16,7 @@ from twisted.logger import Logger
 
 from fabric.cloud.attachments import released
 from fabric.cloud.hosts import Hosts
-from fabric.cloud.launch import RESEND_AFTER
-from fabric.cloud.volume_orders import VolumeOrders
+from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.cloud.volume_placement import VolumePlacement
 from fabric.cloud.volume_reports import VolumeReports
 from fabric.errors import Conflict, NotFound

@@ -14,10 +14,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
 from fabric.cloud.attachments import Attachments
-from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.quotas import Quotas, counter, quota_error
 from fabric.cloud.retry import until_written
-from fabric.cloud.volume_orders import VolumeOrders
+from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.cloud.volume_placement import VolumePlacement
 from fabric.errors import (
     AlreadyExists,

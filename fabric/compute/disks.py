@@ -9,7 +9,7 @@ that comes late can't take a volume from where it is by now.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -22,9 +22,10 @@ from fabric.cloud.interface import ICloudWorker
 from fabric.compute.interface import DiskOrder, DiskReport, IComputeDriver, MachineOrder
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT
+from fabric.compute.turns import Turns
 from fabric.errors import DeadlineExceeded, FabricError, Unavailable, WrongState
 from fabric.faults import IFaults
-from fabric.model.codec import encode
+from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
 from fabric.volume.interface import IVolumeWorker
 
@@ -43,18 +44,51 @@ REMEMBERED = 10_000
 
 class Disks:
     """
-    Carries out orders about volumes; the caller sees to whose turn it is.
+    Carries out orders about volumes.
     """
 
     log = Logger()
 
-    def __init__(self, host: str, driver: IComputeDriver, queue: IQueue, clock: IReactorTime, faults: IFaults) -> None:
+    def __init__(
+        self,
+        host: str,
+        driver: IComputeDriver,
+        queue: IQueue,
+        clock: IReactorTime,
+        faults: IFaults,
+        turns: Turns,
+    ) -> None:
         self._host = host
         self._driver = driver
         self._queue = queue
         self._clock = clock
         self._faults = faults
+        self._turns = turns
         self._last: OrderedDict[str, int] = OrderedDict()
+
+    @inlineCallbacks
+    def carry_out(
+        self,
+        disks: Iterable[dict[str, Any]],
+        context: Context,
+        act: Callable[[DiskOrder, Context], Deferred[DiskReport | None]],
+    ) -> Generator[Deferred[Any], Any, None]:
+        """
+        Do L{attach} or L{detach} for each order, one after the other, each in
+        its machine's turn; then report.
+
+        @raise Unavailable: the reports could not be sent; to be repeated.
+        """
+        reports = []
+        for order in [decode(DiskOrder, disk) for disk in disks]:
+            turn = self._turns.enter({order.instance})
+            try:
+                if turn.ready is not None:
+                    yield turn.ready
+                reports.append((yield act(order, context)))
+            finally:
+                turn.leave_all()
+        yield self.report(reports, context)
 
     @inlineCallbacks
     def connected(self, machine: MachineOrder, context: Context) -> Generator[Deferred[Any], Any, MachineOrder]:

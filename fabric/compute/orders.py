@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from fabric.compute.interface import MachineOrder
+from fabric.compute.interface import DiskOrder, MachineOrder, PortOrder
 from fabric.errors import DriverFailure, FabricError
 from fabric.model.codec import encode
 from fabric.network.interface import NetworkOrder, Plug
@@ -17,10 +17,15 @@ from fabric.network.interface import NetworkOrder, Plug
 
 @attrs.frozen
 class Brief:
-    """An order without the machine's description."""
+    """
+    An order without the machine's description.
+
+    @ivar disks: the volumes that it has, for one that is to be removed.
+    """
 
     id: str
     order: int
+    disks: tuple[DiskOrder, ...] = ()
 
 
 def network_orders(orders: Sequence[MachineOrder]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -36,7 +41,7 @@ def network_orders(orders: Sequence[MachineOrder]) -> tuple[list[dict[str, Any]]
                 networks[port.network] = encode(
                     NetworkOrder(port.network, port.cidr, port.gateway, port.manager, port.bridge, port.vlan, port.dns)
                 )
-            plugs.append(encode(Plug(order.id, port.network, port.mac, port.address, port.hostname)))
+            plugs.append(encode(_plug(order.id, port)))
     return list(networks.values()), plugs
 
 
@@ -55,3 +60,9 @@ def sentence(error: BaseException | None) -> str:
 def too_long(result: Any, seconds: float) -> Any:
     """A driver's work took its time and more; for C{Deferred.addTimeout}."""
     raise DriverFailure(what=f"no answer within {seconds:g} s")
+
+
+def _plug(instance: str, port: PortOrder) -> Plug:
+    return Plug(
+        instance, port.network, port.mac, port.address, port.hostname, tuple(port.groups), port.groups_order
+    )

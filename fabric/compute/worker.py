@@ -24,8 +24,6 @@ from zope.interface import implementer
 from fabric.cloud.interface import ICloudWorker
 from fabric.compute.disks import Disks
 from fabric.compute.interface import (
-    DiskOrder,
-    DiskReport,
     Domain,
     IComputeDriver,
     IComputeWorker,
@@ -96,7 +94,7 @@ class ComputeWorker:
         self._turns = Turns(clock)
         self._machines = Machines()
         self._reporter = Reporter(host, queue, clock, linger)
-        self._disks = Disks(host, driver, queue, clock, self._faults)
+        self._disks = Disks(host, driver, queue, clock, self._faults, self._turns)
 
     @inlineCallbacks
     def adopt(self) -> Generator[Deferred[Any], Any, None]:
@@ -159,30 +157,11 @@ class ComputeWorker:
 
     def attach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.attach_disks}."""
-        return self._move_disks(disks, context, self._disks.attach)
+        return self._disks.carry_out(disks, context, self._disks.attach)
 
     def detach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.detach_disks}."""
-        return self._move_disks(disks, context, self._disks.detach)
-
-    @inlineCallbacks
-    def _move_disks(
-        self,
-        disks: list[dict[str, Any]],
-        context: Context,
-        act: Callable[[DiskOrder, Context], Deferred[DiskReport | None]],
-    ) -> Generator[Deferred[Any], Any, None]:
-        """One disk after the other, each in its machine's turn; then report."""
-        reports = []
-        for order in [decode(DiskOrder, disk) for disk in disks]:
-            turn = self._turns.enter({order.instance})
-            try:
-                if turn.ready is not None:
-                    yield turn.ready
-                reports.append((yield act(order, context)))
-            finally:
-                turn.leave_all()
-        yield self._disks.report(reports, context)
+        return self._disks.carry_out(disks, context, self._disks.detach)
 
     def claim(self, instances: list[str], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.claim}."""

@@ -158,6 +158,10 @@ class Instance(Record):
     @ivar launched_at, changed_at: seconds since the epoch.
     @ivar user_data: base64 text, as given.
     @ivar placement: its placement group, None for none.
+    @ivar groups_order: grows when it is put into other groups.
+    @ivar regrouped, regroup_at: ids of groups that it was in or came into, of
+        which the sweep tells the hosts once more, and when; nothing and 0 for
+        none.
     @ivar reason_text: EC2's one-line C{reason}, with the time of the change.
     """
 
@@ -189,6 +193,9 @@ class Instance(Record):
     key_name: str = ""
     key_material: str = ""
     groups: tuple[GroupName, ...] = ()
+    groups_order: int = 0
+    regrouped: tuple[str, ...] = ()
+    regroup_at: float = 0.0
     ports: tuple[Port, ...] = ()
     disks: tuple[Disk, ...] = ()
     user_data: str = ""
@@ -261,6 +268,8 @@ class Instance(Record):
         return counters
 
     def _due(self) -> float | None:
+        if self.live and self.regroup_at and not (self.state in LIFECYCLE.deadlines and self.review_at < self.regroup_at):
+            return self.regroup_at
         if self.state in LIFECYCLE.deadlines or (self.on_host and not self.live):
             return self.review_at
         if self.state == "terminated":
@@ -299,6 +308,9 @@ class Instance(Record):
                 facets.append((name, value))
         for group in self.groups:
             facets += [("group", group.id), ("group-name", group.name)]
+            if self.host and self.live:
+                facets.append((host_facet(group.id), self.host))
+                facets += [(address_facet(group.id), port.address) for port in self.ports if port.address]
         for port in self.ports:
             facets += [("network", port.network), ("mac", port.mac)]
             if port.address and self.live:  # afterwards it may be another's
@@ -327,6 +339,20 @@ def source_name(network: str, address: str) -> str:
     @return: the unique name of the instance that holds a fixed address.
     """
     return f"source:{network}:{address}"
+
+
+def host_facet(group: str) -> str:
+    """
+    @return: the facet whose values are the hosts of a group's members.
+    """
+    return "group-host:" + group
+
+
+def address_facet(group: str) -> str:
+    """
+    @return: the facet whose values are the addresses of a group's members.
+    """
+    return "group-address:" + group
 
 
 def with_disk(instance: Instance, disk: Disk) -> Instance:

@@ -30,6 +30,8 @@ from fabric.settings import Fake
 from fabric.store.interface import IViews
 from fabric.store.redis import RedisStore
 from fabric.testing.store import make_store
+from fabric.volume.fake import FakeVolumes
+from fabric.volume.service import VolumeService
 
 CALLER = Caller("alice", "apples", frozenset({"projectmanager"}), "req-test")
 STRANGER = Caller("bob", "pears", frozenset({"projectmanager"}), "req-test")
@@ -47,6 +49,7 @@ class Host:
     name: str
     hypervisor: FakeHypervisor
     network: FakeNetwork
+    volumes: FakeVolumes
     services: list[Any]
     directory: str
 
@@ -109,7 +112,9 @@ class CloudUnderTest:
     @inlineCallbacks
     def _reported(self, hosts: Sequence[str]) -> Generator[Deferred[Any], Any, bool]:
         views = yield self.cloud.hosts.views()
-        return {view.name for view in views if view.alive} >= set(hosts)
+        volumes = yield self.cloud.hosts.volume_services()
+        stores = {service.host for service in volumes if service.alive}
+        return {view.name for view in views if view.alive} & stores >= set(hosts)
 
     def add_host(self, name: str, options: Fake = QUICK, directory: str | None = None) -> Host:
         """
@@ -119,13 +124,15 @@ class CloudUnderTest:
         directory = directory or self.test.mktemp()
         hypervisor = FakeHypervisor(directory + "/machines", self.reactor, options)
         network = FakeNetwork(directory + "/network", self.reactor)
+        volumes = FakeVolumes(directory + "/volumes", self.reactor, options)
         services: list[Any] = [
             NetworkService(self.queue, network, name, "nova", self.reactor),
             ComputeService(self.queue, hypervisor, name, "nova", self.reactor),
+            VolumeService(self.queue, volumes, name, "nova", self.reactor),
         ]
         for service in services:
             self.run(service)
-        host = self.hosts[name] = Host(name, hypervisor, network, services, directory)
+        host = self.hosts[name] = Host(name, hypervisor, network, volumes, services, directory)
         return host
 
     def run(self, service: Any) -> None:

@@ -98,7 +98,8 @@ class VolumeReport:
 
     @ivar order: of the order that this answers.
     @ivar state: C{made} (also when it was grown), C{gone}, C{failed} (an
-        order to make it: nothing is left), C{not_grown} or C{not_gone}.
+        order to make it; a rest may be there, and goes when it is deleted),
+        C{not_grown} or C{not_gone}.
     @ivar size_gb: as it is.
     """
 
@@ -114,8 +115,8 @@ class SnapshotReport:
     """
     What a host says of one snapshot.
 
-    @ivar state: C{completed}, C{gone}, C{failed} (nothing is left) or
-        C{not_gone}.
+    @ivar state: C{completed}, C{gone}, C{failed} (a rest may be there, and
+        goes when it is deleted) or C{not_gone}.
     """
 
     id: str

@@ -1,56 +1,269 @@
 """
-The volume worker: what one host stores for guests.
+The volume worker: carries out the orders to one volume host, and reports.
+
+Orders about one volume or snapshot are carried out one after the other.  Every
+order may come twice or late; one that is older than what was done with its
+volume is dropped.  A message is done with when its reports are confirmed, so
+what a crash interrupts comes again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from fabric.cloud.interface import ICloudWorker
+from fabric.errors import DriverFailure, FabricError
 from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import decode, encode
-from fabric.rpc.interface import Context
-from fabric.volume.interface import IVolumeDriver, IVolumeWorker, VolumeOrder
+from fabric.rpc.interface import Address, Context, IQueue
+from fabric.volume.interface import (
+    IVolumeDriver,
+    IVolumeWorker,
+    Named,
+    SnapshotOrder,
+    SnapshotReport,
+    VolumeOrder,
+    VolumeReport,
+)
+from fabric.volume.turns import Turns
 
 NOBODY = Context()
 """The context of work that no message asked for."""
+
+WAIT = 3600.0
+"""Seconds for which a report may wait in the queue; hosts tell all that they have more often."""
+
+DRIVER_SECONDS = 900.0
+"""How long a driver may take over one volume before it is held to have failed."""
+
+TRIES = (0.5, 2.0)
+"""Seconds to wait before each further try."""
+
+REMEMBERED = 10_000
+"""Things that were deleted of which the last order is remembered."""
+
+Order = TypeVar("Order", VolumeOrder, SnapshotOrder, Named)
+Report = VolumeReport | SnapshotReport
 
 
 @implementer(IVolumeWorker)
 class VolumeWorker:
     """
-    See L{IVolumeWorker}.  The driver's typed errors are the caller's.
+    See the module, and L{IVolumeWorker} for the orders.
     """
 
     log = Logger()
 
-    def __init__(self, host: str, driver: IVolumeDriver, faults: IFaults | None = None) -> None:
+    def __init__(
+        self, host: str, driver: IVolumeDriver, queue: IQueue, clock: IReactorTime, faults: IFaults | None = None
+    ) -> None:
         self._host = host
         self._driver = driver
+        self._queue = queue
+        self._clock = clock
         self._faults = faults or NoFaults()
+        self._turns = Turns()
+        self._gone: OrderedDict[str, int] = OrderedDict()
 
     @inlineCallbacks
-    def create(self, volume: dict[str, Any], context: Context = NOBODY) -> Generator[Deferred[Any], Any, str]:
+    def adopt(self) -> Generator[Deferred[Any], Any, None]:
+        """
+        Look what the driver has, and tell the controller.
+        """
+        holdings = yield self._driver.describe()
+        yield self._cloud(NOBODY).adopt_volumes(self._host, encode(holdings))
+
+    @inlineCallbacks
+    def create(self, volumes: list[dict[str, Any]], context: Context = NOBODY) -> Generator[Deferred[Any], Any, None]:
         """See L{IVolumeWorker.create}."""
-        order = decode(VolumeOrder, volume)
-        yield self._driver.create(order)
-        self._faults.reach("volume.created")
-        self.log.info("{request_id}: {id} is here", request_id=context.request_id, id=order.id)
-        return self._host
+        orders = [decode(VolumeOrder, each) for each in volumes]
+        reports = yield self._each(orders, context, self._create)
+        yield self._report_volumes(reports, context)
 
     @inlineCallbacks
-    def delete(self, id: str, context: Context = NOBODY) -> Generator[Deferred[Any], Any, None]:
+    def grow(self, volumes: list[dict[str, Any]], context: Context = NOBODY) -> Generator[Deferred[Any], Any, None]:
+        """See L{IVolumeWorker.grow}."""
+        orders = [decode(VolumeOrder, each) for each in volumes]
+        reports = yield self._each(orders, context, self._grow)
+        yield self._report_volumes(reports, context)
+
+    @inlineCallbacks
+    def delete(self, volumes: list[dict[str, Any]], context: Context = NOBODY) -> Generator[Deferred[Any], Any, None]:
         """See L{IVolumeWorker.delete}."""
-        yield self._driver.delete(id)
-        self._faults.reach("volume.deleted")
-        self.log.info("{request_id}: {id} is gone", request_id=context.request_id, id=id)
+        orders = [decode(Named, each) for each in volumes]
+        reports = yield self._each(orders, context, self._delete)
+        yield self._report_volumes(reports, context)
 
     @inlineCallbacks
-    def describe_volumes(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:
-        """See L{IVolumeWorker.describe_volumes}."""
-        volumes = yield self._driver.volumes()
-        return [encode(volume) for volume in volumes]
+    def snapshot(
+        self, snapshots: list[dict[str, Any]], context: Context = NOBODY
+    ) -> Generator[Deferred[Any], Any, None]:
+        """See L{IVolumeWorker.snapshot}."""
+        orders = [decode(SnapshotOrder, each) for each in snapshots]
+        reports = yield self._each(orders, context, self._snapshot)
+        yield self._report_snapshots(reports, context)
+
+    @inlineCallbacks
+    def delete_snapshots(
+        self, snapshots: list[dict[str, Any]], context: Context = NOBODY
+    ) -> Generator[Deferred[Any], Any, None]:
+        """See L{IVolumeWorker.delete_snapshots}."""
+        orders = [decode(Named, each) for each in snapshots]
+        reports = yield self._each(orders, context, self._delete_snapshot)
+        yield self._report_snapshots(reports, context)
+
+    @inlineCallbacks
+    def export(
+        self, id: str, host: str, order: int, context: Context = NOBODY
+    ) -> Generator[Deferred[Any], Any, dict[str, str]]:
+        """See L{IVolumeWorker.export}."""
+        connection = yield self._turns.run(id, lambda: self._in_time(self._driver.export(id, host, order)))
+        self._faults.reach("volume.exported")
+        self.log.info("{request_id}: {id} is for {host} now", request_id=context.request_id, id=id, host=host)
+        return connection  # type: ignore[no-any-return]
+
+    def unexport(self, id: str, host: str, order: int, context: Context = NOBODY) -> Deferred[None]:
+        """See L{IVolumeWorker.unexport}."""
+        return self._turns.run(id, lambda: self._in_time(self._driver.unexport(id, host, order)))
+
+    def describe(self, context: Context = NOBODY) -> Deferred[dict[str, Any]]:
+        """See L{IVolumeWorker.describe}."""
+        return self._driver.describe().addCallback(encode)
+
+    # One order each: what is to be reported.
+
+    @inlineCallbacks
+    def _create(self, order: VolumeOrder) -> Generator[Deferred[Any], Any, VolumeReport]:
+        try:
+            yield self._trying(lambda: self._driver.create(order))
+        except FabricError as error:
+            return VolumeReport(order.id, order.order, "failed", message=_sentence(error))
+        self._faults.reach("volume.created")
+        return VolumeReport(order.id, order.order, "made", order.size_gb)
+
+    @inlineCallbacks
+    def _grow(self, order: VolumeOrder) -> Generator[Deferred[Any], Any, VolumeReport]:
+        try:
+            yield self._trying(lambda: self._driver.grow(order))
+        except FabricError as error:
+            return VolumeReport(order.id, order.order, "not_grown", message=_sentence(error))
+        self._faults.reach("volume.grown")
+        return VolumeReport(order.id, order.order, "made", order.size_gb)
+
+    @inlineCallbacks
+    def _delete(self, order: Named) -> Generator[Deferred[Any], Any, VolumeReport]:
+        try:
+            yield self._trying(lambda: self._driver.delete(order.id))
+        except FabricError as error:
+            return VolumeReport(order.id, order.order, "not_gone", message=_sentence(error))
+        self._faults.reach("volume.deleted")
+        self._remember(order)
+        return VolumeReport(order.id, order.order, "gone")
+
+    @inlineCallbacks
+    def _snapshot(self, order: SnapshotOrder) -> Generator[Deferred[Any], Any, SnapshotReport]:
+        try:
+            yield self._trying(lambda: self._driver.snapshot(order))
+        except FabricError as error:
+            return SnapshotReport(order.id, order.order, "failed", _sentence(error))
+        self._faults.reach("volume.snapshot_made")
+        return SnapshotReport(order.id, order.order, "completed")
+
+    @inlineCallbacks
+    def _delete_snapshot(self, order: Named) -> Generator[Deferred[Any], Any, SnapshotReport]:
+        try:
+            yield self._trying(lambda: self._driver.delete_snapshot(order.id))
+        except FabricError as error:
+            return SnapshotReport(order.id, order.order, "not_gone", _sentence(error))
+        self._faults.reach("volume.snapshot_deleted")
+        self._remember(order)
+        return SnapshotReport(order.id, order.order, "gone")
+
+    # Means.
+
+    @inlineCallbacks
+    def _each(
+        self, orders: Iterable[Order], context: Context, act: Callable[[Order], Deferred[Any]]
+    ) -> Generator[Deferred[Any], Any, list[Any]]:
+        """All at once, each in its turn; those that broke unexpectedly are not reported, and asked for again."""
+        self._faults.reach("volume.received")
+        going = []
+        for order in orders:
+            if order.order < self._gone.get(order.id, 0):
+                self.log.info("{request_id}: {id} was deleted since", request_id=context.request_id, id=order.id)
+                continue
+            names = (order.id, *((order.volume,) if isinstance(order, SnapshotOrder) else ()))
+            work = self._turns.run(names[-1], lambda order=order: act(order))  # type: ignore[misc]
+            going.append(work.addErrback(self._broken, order.id, context))
+        reports = []
+        for work in going:
+            report = yield work
+            if report is not None:
+                self.log.info(
+                    "{request_id}: {id} is {state} {message}",
+                    request_id=context.request_id,
+                    id=report.id,
+                    state=report.state,
+                    message=report.message,
+                )
+                reports.append(report)
+        return reports
+
+    def _broken(self, failure: Failure, id: str, context: Context) -> None:
+        self.log.failure("{request_id}: {id}", failure, request_id=context.request_id, id=id)
+
+    @inlineCallbacks
+    def _report_volumes(self, reports: list[VolumeReport], context: Context) -> Generator[Deferred[Any], Any, None]:
+        if reports:
+            yield self._cloud(context).report_volumes(self._host, [encode(report) for report in reports])
+        self._faults.reach("volume.reported")
+
+    @inlineCallbacks
+    def _report_snapshots(self, reports: list[SnapshotReport], context: Context) -> Generator[Deferred[Any], Any, None]:
+        if reports:
+            yield self._cloud(context).report_snapshots(self._host, [encode(report) for report in reports])
+        self._faults.reach("volume.reported")
+
+    def _cloud(self, context: Context) -> ICloudWorker:
+        cloud: ICloudWorker = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, WAIT))
+        return cloud
+
+    def _remember(self, order: Named) -> None:
+        self._gone[order.id] = order.order
+        self._gone.move_to_end(order.id)
+        if len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
+
+    @inlineCallbacks
+    def _trying(self, act: Callable[[], Deferred[None]]) -> Generator[Deferred[Any], Any, None]:
+        """Do what may be repeated, and repeat it where the tool under the driver failed."""
+        for wait in TRIES:
+            try:
+                yield self._in_time(act())
+                return
+            except DriverFailure as error:
+                self.log.info("{host}: again in {wait} s: {error}", host=self._host, wait=wait, error=error)
+            yield deferLater(self._clock, wait)
+        yield self._in_time(act())
+
+    def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
+        if not work.called:
+            work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
+        return work
+
+
+def _sentence(error: FabricError) -> str:
+    return error.what if isinstance(error, DriverFailure) else str(error)
+
+
+def _too_long(result: Any, seconds: float) -> Any:
+    raise DriverFailure(what=f"no answer within {seconds:g} s")

@@ -45,6 +45,28 @@ class Controller:
         self.beats = []
         self.adopted = []
         self.placed = []
+        self.addresses = []
+        self.networks = []
+        self.disks = []
+        self.volumes = []
+        self.snapshots = []
+        self.holdings = []
+
+    def report_disks(self, host, reports, context):
+        """Remember it."""
+        self.disks += [(each["volume"], each["order"], each["state"]) for each in reports]
+
+    def report_volumes(self, host, reports, context):
+        """Remember it."""
+        self.volumes += [(each["id"], each["order"], each["state"]) for each in reports]
+
+    def report_snapshots(self, host, reports, context):
+        """Remember it."""
+        self.snapshots += [(each["id"], each["order"], each["state"]) for each in reports]
+
+    def adopt_volumes(self, host, holdings, context):
+        """Remember it."""
+        self.holdings.append(holdings)
 
     def report_machines(self, host, reports, context):
         """Remember it."""
@@ -57,6 +79,14 @@ class Controller:
     def adopt(self, host, domains, context):
         """Remember it."""
         self.adopted.append(domains)
+
+    def report_addresses(self, host, reports, context):
+        """Remember it."""
+        self.addresses.append(reports)
+
+    def adopt_network(self, host, floating, context):
+        """Remember it."""
+        self.networks.append((host, floating))
 
     def place(self, host, instances, context):
         """Remember it."""
@@ -535,6 +565,7 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.run_machines(machine(1))
         found = self.successResultOf(self.worker.describe_machines(context=CONTEXT))
         expected = {"id": machine(1).id, "state": "running", "order": 1, "addresses": ("10.0.0.3",)}
+        expected["disks"] = {}
         self.assertEqual([item | {"addresses": tuple(item["addresses"])} for item in found], [expected])
 
 

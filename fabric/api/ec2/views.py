@@ -14,18 +14,36 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
+import orjson
 from zope.interface import implementer
 
+from fabric.api.ec2.network_views import (
+    address,
+    changing_interface,
+    dns_name,
+    fill_template,
+    interface_port,
+    interface_template,
+    network_interface,
+    settled_interface,
+)
 from fabric.api.ec2.wire.answers import Answers
 from fabric.api.ec2.wire.model import load_model
+from fabric.model.address import Address
 from fabric.model.group import SecurityGroup
 from fabric.model.image import Image
 from fabric.model.instance import CODES, GroupName, Instance
 from fabric.model.keypair import KeyPair
+from fabric.model.metadata_options import MetadataOptions
+from fabric.model.placement_group import Membership, PlacementGroup
 from fabric.model.record import Record, iso_time
+from fabric.model.template import LaunchTemplate, LaunchTemplateVersion
+from fabric.model.vpc import subnet_id, vpc_id
 from fabric.store.interface import IViews
 
 SHAPES = (*("Instance", "Reservation", "InstanceStatus", "KeyPairInfo", "Image", "SecurityGroup", "TagDescription"),)
+SHAPES += ("Address", "InstanceNetworkInterface", "NetworkInterface")
+SHAPES += ("PlacementGroup", "LaunchTemplate", "LaunchTemplateVersion")
 """What the renderers here need of EC2's model."""
 
 NAME = "ec2"
@@ -44,6 +62,8 @@ RESOURCE_TYPES |= {"volume": "volume", "snapshot": "snapshot", "address": "elast
 
 _REMEMBERED = 512
 """Launches whose common part is kept rendered; some 1 kB each."""
+
+_INTERFACE = b"<networkInterfaceSet><item>%b</item></networkInterfaceSet>"
 
 _OPEN, _CLOSE = b"<instancesSet>", b"</instancesSet></item>"
 
@@ -72,12 +92,22 @@ class EC2Views:
         self._settled = lru_cache(maxsize=_REMEMBERED)(lambda *launch: self._instance(_settled(*launch)))
         self._status = answers.item("InstanceStatus")
         self._tag = answers.item("TagDescription")
+        self._address = answers.item("Address")
+        self._network_interface = answers.item("NetworkInterface")
+        interface = self._interface = answers.fragment("InstanceNetworkInterface")
+        self._interfaces = lru_cache(maxsize=_REMEMBERED)(lambda *launch: interface_template(interface, *launch))
         self._image = answers.item("Image")
         self._key_pair = answers.item("KeyPairInfo")
         self._group = answers.item("SecurityGroup")
+        self._placement_group = answers.item("PlacementGroup")
+        self._launch_template = answers.item("LaunchTemplate")
+        self._template_version = answers.item("LaunchTemplateVersion")
         self._kinds: dict[str, Callable[[Any], bytes]] = {
             Instance.kind: self._view_instance,
+            Address.kind: lambda record: self._address(address(record)),
             Image.kind: self._view_image,
+            PlacementGroup.kind: lambda record: self._placement_group(placement_group(record)),
+            LaunchTemplate.kind: lambda record: self._launch_template(launch_template(record)),
             KeyPair.kind: lambda pair: self._key_pair(key_pair(pair)),
             SecurityGroup.kind: lambda record: self._group(group(record)),
         }
@@ -94,6 +124,14 @@ class EC2Views:
     def render_status(self, record: Instance) -> bytes:
         """An instance as DescribeInstanceStatus lists it."""
         return self._status(instance_status(record))
+
+    def render_template_version(self, pair: tuple[LaunchTemplate, LaunchTemplateVersion]) -> bytes:
+        """A version as DescribeLaunchTemplateVersions lists it, with its template."""
+        return self._template_version(launch_template_version(*pair))
+
+    def render_interface(self, record: Instance) -> bytes:
+        """An instance's interface as DescribeNetworkInterfaces lists it."""
+        return self._network_interface(network_interface(record, self.domain))
 
     def render_public_key(self, record: KeyPair) -> bytes:
         """A key pair with its public key."""
@@ -114,7 +152,19 @@ class EC2Views:
     def _view_instance(self, record: Instance) -> bytes:
         header = self._reservation(reservation(record))
         changing, settled = self._instance(_changing(record, self.domain)), self._settled(*_of_launch(record))
-        return b"%b\0<item>%b%b</item>" % (header, changing, settled)
+        return b"%b\0<item>%b%b%b</item>" % (header, changing, self._view_interface(record), settled)
+
+    def _view_interface(self, record: Instance) -> bytes:
+        port = interface_port(record)
+        if port is None:
+            return b"<networkInterfaceSet/>"
+        zone = record.zone or record.wanted_zone
+        common = (record.project, port.network, zone, record.groups, record.source_dest_check)
+        if port.public is None:
+            return _INTERFACE % fill_template(
+                self._interfaces(record.launched_at, *common), record, port, self.domain
+            )
+        return _INTERFACE % self._interface(changing_interface(record, port, self.domain) | settled_interface(*common))
 
     def _view_image(self, record: Image) -> bytes:
         shown = image(record)
@@ -183,7 +233,13 @@ def instance(record: Instance, domain: str = DOMAIN) -> Shown:
     """
     An instance by the names of botocore's C{Instance}.
     """
-    return _changing(record, domain) | _settled(*_of_launch(record))
+    shown = _changing(record, domain) | _settled(*_of_launch(record))
+    port = interface_port(record)
+    if port is not None:
+        zone = record.zone or record.wanted_zone
+        common = settled_interface(record.project, port.network, zone, record.groups, record.source_dest_check)
+        shown["NetworkInterfaces"] = [changing_interface(record, port, domain) | common]
+    return shown
 
 
 def _changing(record: Instance, domain: str) -> Shown:
@@ -191,10 +247,12 @@ def _changing(record: Instance, domain: str) -> Shown:
     What differs between the instances of a launch, or often changes.  One
     that is terminated shows no address: it may be another's by now.
     """
-    address = host_name = None
+    address = host_name = public = vpc = subnet = None
     if record.ports and record.live:
-        address = record.ports[0].address or None
-        host_name = address and dns_name(record.ports[0].hostname, domain)
+        port = record.ports[0]
+        address, public, zone = port.address or None, port.public, record.zone or record.wanted_zone
+        host_name = address and dns_name(port.hostname, domain)
+        vpc, subnet = vpc_id(record.project), zone and subnet_id(record.project, port.network, zone)
     return {
         "InstanceId": record.id,
         "State": _STATES[record.state],
@@ -202,6 +260,10 @@ def _changing(record: Instance, domain: str) -> Shown:
         "StateTransitionReason": record.reason_text,
         "AmiLaunchIndex": record.launch_index,
         "PrivateIpAddress": address,
+        "PublicIpAddress": public and public.address,
+        "PublicDnsName": dns_name(public.hostname, domain) if public else "",
+        "VpcId": vpc,
+        "SubnetId": subnet or None,
         "StateReason": record.reason and {"Code": record.reason.code, "Message": record.reason.message},
         "Tags": tags(record.tags) if record.tags else None,
     }
@@ -210,6 +272,7 @@ def _changing(record: Instance, domain: str) -> Shown:
 _of_launch = attrgetter(
     *("image", "flavor.name", "flavor.vcpus", "launched_at", "zone", "wanted_zone", "groups", "key_name", "kernel"),
     *("ramdisk", "architecture", "client_token", "monitoring", "source_dest_check", "ebs_optimized", "ena_support"),
+    *("placement", "metadata_options"),
 )
 
 
@@ -230,6 +293,8 @@ def _settled(
     source_dest_check: bool,
     ebs_optimized: bool,
     ena_support: bool,
+    placement: Membership | None,
+    metadata_options: MetadataOptions,
 ) -> Shown:
     """
     What the instances of a launch have in common, and what is so for all.
@@ -238,7 +303,8 @@ def _settled(
         "ImageId": image,
         "InstanceType": flavor,
         "LaunchTime": launched_at,
-        "Placement": {"AvailabilityZone": zone or wanted_zone, "GroupName": "", "Tenancy": "default"},
+        "Placement": _placement(zone or wanted_zone, placement),
+        "MetadataOptions": shown_metadata_options(metadata_options),
         "Monitoring": {"State": "enabled" if monitoring else "disabled"},
         "KeyName": key_name or None,
         "KernelId": kernel or None,
@@ -250,13 +316,84 @@ def _settled(
         "EbsOptimized": ebs_optimized,
         "EnaSupport": ena_support,
         "CpuOptions": {"CoreCount": vcpus, "ThreadsPerCore": 1},
-        "PublicDnsName": "",
         "ProductCodes": [],
         "RootDeviceType": "instance-store",
         "BlockDeviceMappings": [],
         "VirtualizationType": "hvm",
         "Hypervisor": "xen",
         "PlatformDetails": "Linux/UNIX",
+    }
+
+
+def _placement(zone: str, membership: Membership | None) -> Shown:
+    """
+    Where an instance is, by the names of botocore's C{Placement}.
+    """
+    shown: Shown = {"AvailabilityZone": zone, "GroupName": "", "Tenancy": "default"}
+    if membership is not None:
+        shown |= {"GroupName": membership.name, "GroupId": membership.group}
+        shown["PartitionNumber"] = membership.partition or None
+    return shown
+
+
+def shown_metadata_options(options: MetadataOptions) -> Shown:
+    """
+    Options by the names of botocore's C{InstanceMetadataOptionsResponse};
+    the metadata door obeys a change at once.
+    """
+    return {
+        "State": "applied",
+        "HttpTokens": options.tokens,
+        "HttpPutResponseHopLimit": options.hops,
+        "HttpEndpoint": options.endpoint,
+        "HttpProtocolIpv6": "disabled",
+        "InstanceMetadataTags": options.tags,
+    }
+
+
+def placement_group(record: PlacementGroup) -> Shown:
+    """
+    A placement group by the names of botocore's C{PlacementGroup}.
+    """
+    return {
+        "GroupName": record.name,
+        "State": "available",
+        "Strategy": record.strategy,
+        "PartitionCount": record.partitions or None,
+        "GroupId": record.id,
+        "Tags": tags(record.tags) if record.tags else None,
+        "SpreadLevel": "host" if record.strategy == "spread" else None,
+    }
+
+
+def launch_template(record: LaunchTemplate) -> Shown:
+    """
+    A template by the names of botocore's C{LaunchTemplate}.
+    """
+    return {
+        "LaunchTemplateId": record.id,
+        "LaunchTemplateName": record.name,
+        "CreateTime": record.created_at,
+        "CreatedBy": record.created_by,
+        "DefaultVersionNumber": record.default,
+        "LatestVersionNumber": record.latest,
+        "Tags": tags(record.tags) if record.tags else None,
+    }
+
+
+def launch_template_version(template: LaunchTemplate, record: LaunchTemplateVersion) -> Shown:
+    """
+    A version by the names of botocore's C{LaunchTemplateVersion}.
+    """
+    return {
+        "LaunchTemplateId": template.id,
+        "LaunchTemplateName": template.name,
+        "VersionNumber": record.number,
+        "VersionDescription": record.description or None,
+        "CreateTime": record.created_at,
+        "CreatedBy": record.created_by,
+        "DefaultVersion": record.number == template.default,
+        "LaunchTemplateData": orjson.loads(record.data),
     }
 
 
@@ -351,10 +488,3 @@ def tags(record_tags: dict[str, str]) -> list[Shown]:
     Tags as botocore has them.
     """
     return [{"Key": key, "Value": value} for key, value in record_tags.items()]
-
-
-def dns_name(host_name: str, domain: str = DOMAIN) -> str:
-    """
-    A host name with its domain.
-    """
-    return f"{host_name}.{domain}" if host_name else ""
