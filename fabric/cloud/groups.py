@@ -1,5 +1,5 @@
 """
-Security groups: names and ids.
+Security groups: names and ids.  What they let pass is in L{fabric.cloud.rules}.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fabric.cloud.quotas import Quotas, counter, quota_error
 from fabric.errors import AlreadyExists, Conflict, InvalidValue, LimitExceeded, NotFound
 from fabric.ids import new_id
 from fabric.model.group import SecurityGroup
+from fabric.model.rule import opening_rules
 from fabric.store.interface import IStore, Stored, Want
 
 DEFAULT = "default"
@@ -39,9 +40,7 @@ class Groups:
         @raise AlreadyExists: the project has a group of that name.
         @raise QuotaExceeded: it has as many groups as it may.
         """
-        group = SecurityGroup(
-            new_id("group"), caller.project, name, description, self._clock.seconds(), dict(tags or {})
-        )
+        group = _new(caller.project, name, description, self._clock.seconds(), tags)
         limits = yield self._quotas.limits(caller.project)
         transaction = self._store.transaction(caller.request_id)
         transaction.create(group)
@@ -81,7 +80,7 @@ class Groups:
 
         @raise NotFound: the project has no such group.
         @raise InvalidValue: it is the default group.
-        @raise InUse: an instance is in it.
+        @raise InUse: an instance is in it, or another group's rule is about it.
         """
         stored = yield self._find(caller, id, name)
         if stored is None:
@@ -118,4 +117,12 @@ def default_group(project: str, now: float) -> SecurityGroup:
     """
     @return: a new default group for a project.
     """
-    return SecurityGroup(new_id("group"), project, DEFAULT, "default group", now)
+    return _new(project, DEFAULT, "default group", now)
+
+
+def _new(
+    project: str, name: str, description: str, now: float, tags: Mapping[str, str] | None = None
+) -> SecurityGroup:
+    id = new_id("group")
+    rules = opening_rules(id, project, name, own=name == DEFAULT)
+    return SecurityGroup(id, project, name, description, now, rules, tags=dict(tags or {}))

@@ -18,12 +18,16 @@ ATTEMPTS = 12
 
 
 @inlineCallbacks
-def until_written(attempt: Callable[[], Deferred[T]]) -> Generator[Deferred[Any], Any, T]:
+def until_written(
+    attempt: Callable[[], Deferred[T]], attempts: int = ATTEMPTS
+) -> Generator[Deferred[Any], Any, T]:
     """
     Run C{attempt}, which reads and commits, again after each
     L{fabric.errors.Conflict}; the last one passes through.
+
+    @param attempts: more for what many write at once.
     """
-    for _ in range(ATTEMPTS - 1):
+    for _ in range(attempts - 1):
         try:
             return (yield attempt())  # type: ignore[no-any-return]
         except Conflict:

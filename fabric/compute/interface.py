@@ -31,6 +31,8 @@ class PortOrder:
     bridge: str = "br100"
     vlan: int | None = None
     dns: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    groups_order: int = 0
 
 
 @attrs.frozen

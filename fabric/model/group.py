@@ -48,7 +48,7 @@ class SecurityGroup(Record):
         own = [peer for peer in self.peers if peer != self.id and self._owns(peer)]
         return Derived(
             scopes=(self.project, ALL),
-            lists=tuple(referring(peer) for peer in self.peers),
+            lists=tuple(referring(id) for id in dict.fromkeys((self.id, *self.peers))),
             facets=(
                 ("id", self.id),
                 ("name", self.name),
@@ -100,6 +100,6 @@ def rule_name(id: str) -> str:
 
 def referring(id: str) -> str:
     """
-    @return: the scope that lists groups with rules about a group.
+    @return: the scope that lists a group, and those with rules about it.
     """
     return "refers:" + id

@@ -18,11 +18,12 @@ from zope.interface import implementer
 
 from fabric.errors import NotFound
 from fabric.journal import Journal
-from fabric.network.interface import Floating, INetworkDriver, NetworkOrder, Plug
+from fabric.network.interface import Floating, GroupOrder, INetworkDriver, NetworkOrder, Plug
 from fabric.rehearsal import Rehearsal, rehearsed
 from fabric.settings import Fake
 
 VERBS = ("express", "retire", "plug", "unplug", "networks", "ports", "associate", "disassociate", "floating")
+VERBS += ("apply_groups", "groups")
 """The methods that a rehearsal may spoil."""
 
 
@@ -48,6 +49,7 @@ class FakeNetwork:
         self._networks = Journal(os.path.join(directory, "networks"), NetworkOrder)
         self._plugged = Journal(os.path.join(directory, "ports"), Plugged)
         self._floating = Journal(os.path.join(directory, "floating"), Floating)
+        self._groups = Journal(os.path.join(directory, "groups"), GroupOrder)
         lines = rehearsed(options or Fake(), VERBS)
         self.rehearsal = Rehearsal(clock, VERBS, lines, os.path.join(directory, "faults"))
 
@@ -60,6 +62,7 @@ class FakeNetwork:
         self._networks.close()
         self._plugged.close()
         self._floating.close()
+        self._groups.close()
         return succeed(None)
 
     def express(self, network: NetworkOrder) -> Deferred[None]:
@@ -94,6 +97,14 @@ class FakeNetwork:
         """See L{INetworkDriver.floating}."""
         return self.rehearsal.perform("floating", "", lambda: list(self._floating.rows.values()))
 
+    def apply_groups(self, groups: list[GroupOrder]) -> Deferred[None]:
+        """See L{INetworkDriver.apply_groups}."""
+        return self.rehearsal.perform("apply_groups", "", partial(self._apply_groups, groups))
+
+    def groups(self) -> Deferred[list[GroupOrder]]:
+        """See L{INetworkDriver.groups}."""
+        return self.rehearsal.perform("groups", "", lambda: list(self._groups.rows.values()))
+
     def networks(self) -> Deferred[list[NetworkOrder]]:
         """See L{INetworkDriver.networks}."""
         return self.rehearsal.perform("networks", "", lambda: list(self._networks.rows.values()))
@@ -106,6 +117,7 @@ class FakeNetwork:
         self._networks.open()
         self._plugged.open()
         self._floating.open()
+        self._groups.open()
 
     def _express(self, network: NetworkOrder) -> None:
         if self._networks.rows.get(network.id) != network:
@@ -143,6 +155,14 @@ class FakeNetwork:
 
     def _ports(self) -> list[Plug]:
         return [port for plugged in self._plugged.rows.values() for port in plugged.ports]
+
+    def _apply_groups(self, groups: list[GroupOrder]) -> None:
+        wanted = {group.id: group for group in groups}
+        for id in [id for id in self._groups.rows if id not in wanted]:
+            self._groups.remove(id)
+        for id, group in wanted.items():
+            if self._groups.rows.get(id) != group:
+                self._groups.put(id, group)
 
     def _set(self, instance: str, ports: tuple[Plug, ...]) -> None:
         if ports:

@@ -39,6 +39,9 @@ class Plug:
     A machine's port as a host is to have it.
 
     @ivar instance: the instance's id.
+    @ivar groups: ids of the security groups whose rules say what passes;
+        nothing of one that the host does not have yet.
+    @ivar groups_order: L{fabric.model.instance.Instance.groups_order}.
     """
 
     instance: str
@@ -46,6 +49,44 @@ class Plug:
     mac: str
     address: str
     hostname: str = ""
+    groups: tuple[str, ...] = ()
+    groups_order: int = 0
+
+
+@attrs.frozen
+class RuleOrder:
+    """
+    What may pass a port of a group's member; see
+    L{fabric.model.rule.Permission}.
+
+    @ivar peer: the range on the other side, of IPv4 or IPv6; or empty.
+    @ivar group: the group whose members' addresses are the other side.
+    """
+
+    egress: bool
+    protocol: str
+    from_port: int
+    to_port: int
+    peer: str = ""
+    group: str = ""
+
+
+@attrs.frozen
+class GroupOrder:
+    """
+    A security group as a host is to know it: its rules, for the ports here
+    that are in it, and the addresses of its members everywhere, for rules that
+    are about it.  Either may be unknown.
+
+    @ivar rules_order: of the rules; greater in a newer order, 0 for unknown.
+    @ivar members_order: the same of the addresses.
+    """
+
+    id: str
+    rules_order: int = 0
+    rules: tuple[RuleOrder, ...] = ()
+    members_order: int = 0
+    addresses: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -122,6 +163,17 @@ class INetworkDriver(Interface):
     def floating() -> Deferred[list[Floating]]:
         """Which floating addresses are here."""
 
+    def apply_groups(groups: list[GroupOrder]) -> Deferred[None]:
+        """
+        Know exactly these security groups, and let pass what their rules say:
+        at a port what any of its groups' rules allows, with the answers to it,
+        and nothing else.  A rule about a group that is not here, or whose
+        members are unknown, lets nothing pass.
+        """
+
+    def groups() -> Deferred[list[GroupOrder]]:
+        """The security groups that are here."""
+
     def networks() -> Deferred[list[NetworkOrder]]:
         """What is expressed here."""
 
@@ -154,6 +206,26 @@ class INetworkWorker(Interface):
         Reported as not present also when they were not.  Older orders are
         dropped; repeating is safe.
         """
+
+    def apply_groups(groups: list[dict[str, Any]], whole: int) -> Deferred[None]:
+        """
+        Cast to C{network.HOST}: have these L{GroupOrder}.  Rules, or
+        addresses, of an older order than those that are here are dropped;
+        repeating is safe.
+
+        @param whole: not 0 when these are all groups of the host: others of
+            an older order than this go.
+        """
+
+    def regroup(ports: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast to C{network.HOST}: have the ports of instances that are plugged
+        here in these groups.  C{ports} are C{{"instance", "order", "groups"}}.
+        Older orders are dropped; repeating is safe.
+        """
+
+    def describe_groups() -> Deferred[list[dict[str, Any]]]:
+        """Call: every L{GroupOrder} of the driver."""
 
     def describe_ports() -> Deferred[list[dict[str, Any]]]:
         """Call: every L{Plug} of the driver."""

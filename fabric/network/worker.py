@@ -14,9 +14,11 @@ from zope.interface import implementer
 from fabric.cloud.interface import ICloudWorker
 from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import decode, encode
+from fabric.network.groups import HostGroups
 from fabric.network.interface import (
     Floating,
     FloatingReport,
+    GroupOrder,
     INetworkDriver,
     INetworkWorker,
     NetworkOrder,
@@ -53,13 +55,14 @@ class NetworkWorker:
         self._queue = queue
         self._one_by_one = DeferredLock()
         self._last: dict[str, int] = {}
+        self._groups = HostGroups(driver, self._faults)
 
     @inlineCallbacks
     def attach(
         self, networks: list[dict[str, Any]], ports: list[dict[str, Any]], context: Context = NOBODY
     ) -> Generator[Deferred[Any], Any, None]:
         """See L{INetworkWorker.attach}."""
-        plugs = [decode(Plug, port) for port in ports]
+        plugs = self._groups.latest([decode(Plug, port) for port in ports])
         for network in networks:
             yield express(self._driver, decode(NetworkOrder, network))
         self._faults.reach("network.expressed")
@@ -71,6 +74,7 @@ class NetworkWorker:
     def detach(self, instances: list[str], context: Context = NOBODY) -> Generator[Deferred[Any], Any, None]:
         """See L{INetworkWorker.detach}."""
         yield self._driver.unplug(instances)
+        self._groups.forget(instances)
         self._faults.reach("network.unplugged")
         self.log.debug("{request_id}: {count} machines unplugged", request_id=context.request_id, count=len(instances))
 
@@ -139,6 +143,21 @@ class NetworkWorker:
             cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, REPORT_WAIT))
             yield cloud.report_addresses(self._host, reports)
             self._faults.reach("network.reported")
+
+    def apply_groups(self, groups: list[dict[str, Any]], whole: int, context: Context = NOBODY) -> Deferred[None]:
+        """See L{INetworkWorker.apply_groups}."""
+        return self._groups.apply([decode(GroupOrder, group) for group in groups], whole, context.request_id)
+
+    def regroup(self, ports: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
+        """See L{INetworkWorker.regroup}."""
+        orders = {port["instance"]: (port["order"], tuple(port["groups"])) for port in ports}
+        return self._groups.regroup(orders, context.request_id)
+
+    @inlineCallbacks
+    def describe_groups(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:
+        """See L{INetworkWorker.describe_groups}."""
+        groups = yield self._driver.groups()
+        return [encode(group) for group in groups]
 
     @inlineCallbacks
     def describe_floating(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:

@@ -170,6 +170,18 @@ class Page:
 
 
 @attrs.frozen
+class Values:
+    """
+    @ivar at: the store's time when they were read, in microseconds since the
+        epoch: of two reads the later has the greater one.
+    @ivar found: for each place asked for, its values.
+    """
+
+    at: int
+    found: list[list[str]]
+
+
+@attrs.frozen
 class Finding:
     """
     One disagreement that C{check} found.
@@ -242,6 +254,13 @@ class IStore(Interface):
         """
         A page of rendered views, in one round trip, whose cost is
         proportional to the page whatever else is stored.
+        """
+
+    def values(kind: str, places: Sequence[tuple[str, str]]) -> Deferred[Values]:
+        """
+        The values that facets have in listings, in one round trip: for each
+        C{(scope, facet)} those of all records of a kind that the scope lists
+        with their facets.
         """
 
     def counters(names: Sequence[str]) -> Deferred[dict[str, int]]:

@@ -20,7 +20,7 @@ from fabric.model.record import Record
 from fabric.store import scope, scripts
 from fabric.store.connection import Command, RedisPool
 from fabric.store.filing import facet_key, load, scope_key, wanted
-from fabric.store.interface import Committed, Finding, IStore, IViews, Page, Query, Stored, Transaction, Want
+from fabric.store.interface import Committed, Finding, IStore, IViews, Page, Query, Stored, Transaction, Values, Want
 from fabric.store.plan import Taking, committed, plan
 from fabric.store.scripts import Script
 
@@ -200,6 +200,18 @@ class RedisStore:
         if query.ids:
             data["ids"] = list(dict.fromkeys(query.ids))
         return data
+
+    def values(self, kind: str, places: Sequence[tuple[str, str]]) -> Deferred[Values]:
+        """See L{IStore.values}."""
+        keys = [f"w:{kind}:{scope_key(scope)}:{facet_key(facet)}" for scope, facet in places]
+        commands: list[Command] = [("MULTI",), ("TIME",), *(("ZRANGE", key, 0, -1) for key in keys), ("EXEC",)]
+
+        def read(replies: list[Any]) -> Values:
+            (seconds, micros), *found = replies[-1]
+            at = int(seconds) * 1_000_000 + int(micros)
+            return Values(at, [[value.decode() for value in values] for values in found])
+
+        return self._several("values", commands).addCallback(read)
 
     def counters(self, names: Sequence[str]) -> Deferred[dict[str, int]]:
         """See L{IStore.counters}."""
