@@ -116,10 +116,12 @@ def assemble(
     listings = Listings(store)
     pool = KeyPool(defer, rules.ready_keys)
     volume_orders = VolumeOrders(queue)
-    volume_placement = VolumePlacement(store, hosts, volume_orders, clock, faults, again)
+    volume_reports = VolumeReports(store, volume_orders, orders, clock, faults, again)
+    volume_placement = VolumePlacement(
+        store, hosts, volume_orders, volume_reports.fail_volume, clock, faults, again
+    )
     attachments = Attachments(store, volume_orders, clock, faults, again)
     volumes = Volumes(store, attachments, volume_placement, volume_orders, quotas, clock, faults, again)
-    volume_reports = VolumeReports(store, volume_orders, orders, clock, faults, again)
     launches = Launches(store, networks, quotas, orders, clock, faults, again)
     instances = Instances(store, queue, launches, orders, enforcement, quotas, clock, faults, again)
     cloud = Cloud(

@@ -5,7 +5,7 @@ a volume is.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import attrs
@@ -20,8 +20,11 @@ from fabric.errors import LimitExceeded, NotFound
 from fabric.faults import IFaults
 from fabric.model.host import Service
 from fabric.model.snapshot import Snapshot
-from fabric.model.volume import Volume, moved, room_counter
+from fabric.model.volume import Volume, room_counter
 from fabric.store.interface import IStore, Stored
+
+Fail = Callable[..., Deferred[None]]
+"""L{fabric.cloud.volume_reports.VolumeReports.fail_volume}."""
 
 NO_ROOM = "no volume host has room for this volume"
 
@@ -55,6 +58,7 @@ class VolumePlacement:
         store: IStore,
         hosts: Hosts,
         orders: VolumeOrders,
+        fail: Fail,
         clock: IReactorTime,
         faults: IFaults,
         resend_after: float = RESEND_AFTER,
@@ -62,6 +66,7 @@ class VolumePlacement:
         self._store = store
         self._hosts = hosts
         self._orders = orders
+        self._fail = fail
         self._clock = clock
         self._faults = faults
         self._resend_after = resend_after
@@ -164,11 +169,8 @@ class VolumePlacement:
         if not _unplaced(stored):
             return
         why = NO_ROOM if reasons else "no volume host has reported yet"
-        refused = moved(stored.record, "fail", self._clock.seconds(), why, refusals=reasons)
-        transaction = self._store.transaction(request_id)
-        transaction.update(stored, refused)
-        yield self._store.commit(transaction)
         self.log.warn("{request_id}: {id}: {why}: {reasons}", request_id=request_id, id=id, why=why, reasons=reasons)
+        yield self._fail(request_id, stored, why, refusals=reasons)
 
 
 def _unplaced(stored: Stored[Volume] | None) -> bool:
