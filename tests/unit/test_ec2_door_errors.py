@@ -66,7 +66,7 @@ WORDS: list[tuple[Exception, str, str]] = [
     (
         errors.InvalidValue("InstanceType", "m9", "not an instance type of this cloud"),
         "InvalidParameterValue",
-        "Value (m9) for parameter InstanceType is invalid. not an instance type of this cloud",
+        "Invalid value 'm9' for InstanceType.",
     ),
     (errors.InvalidValue("PublicKeyMaterial", "", "Key is bad"), "InvalidKey.Format", "Key is bad"),
     (

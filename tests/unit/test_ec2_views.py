@@ -70,6 +70,13 @@ def instances(*records: Instance) -> Any:
     return parsed("DescribeInstances", "reservationSet", first + last)
 
 
+def present(value: Any) -> Any:
+    """The same without what is None."""
+    if isinstance(value, dict):
+        return {name: present(part) for name, part in value.items() if part is not None}
+    return [present(part) for part in value] if isinstance(value, list) else value
+
+
 class ViewTests(SynchronousTestCase):
     """What is rendered."""
 
@@ -85,6 +92,8 @@ class ViewTests(SynchronousTestCase):
     def test_instance(self) -> None:
         """An instance has all that clients look for."""
         [[instance]] = [part["Instances"] for part in instances(INSTANCE)]
+        [interface] = instance.pop("NetworkInterfaces")
+        self.assertEqual(interface["NetworkInterfaceId"], "eni-0000000a")
         launched = instance.pop("LaunchTime")
         self.assertEqual(launched.timestamp(), 1_790_000_000.25)
         self.assertEqual(
@@ -101,8 +110,18 @@ class ViewTests(SynchronousTestCase):
                 "ProductCodes": [],
                 "InstanceType": "m1.small",
                 "Placement": {"AvailabilityZone": "nova", "GroupName": "", "Tenancy": "default"},
+                "MetadataOptions": {
+                    "State": "applied",
+                    "HttpTokens": "optional",
+                    "HttpPutResponseHopLimit": 1,
+                    "HttpEndpoint": "enabled",
+                    "HttpProtocolIpv6": "disabled",
+                    "InstanceMetadataTags": "disabled",
+                },
                 "Monitoring": {"State": "disabled"},
                 "PrivateIpAddress": "10.0.0.5",
+                "SubnetId": subnet_id("alpha", "net-0000000a", "nova"),
+                "VpcId": vpc_id("alpha"),
                 "Architecture": "x86_64",
                 "RootDeviceType": "instance-store",
                 "BlockDeviceMappings": [],
@@ -121,10 +140,15 @@ class ViewTests(SynchronousTestCase):
 
     def test_same_as_answered(self) -> None:
         """The dict of an instance is what its view shows."""
-        plain = views().instance(INSTANCE)
-        [[instance]] = [part["Instances"] for part in instances(INSTANCE)]
-        shown = {name: value for name, value in plain.items() if value is not None}
-        self.assertEqual(shown | {"LaunchTime": instance["LaunchTime"]}, instance)
+        public = Public("203.0.113.5", "eipalloc-0000000a", "eipassoc-0000000a")
+        for record in (INSTANCE, with_public(INSTANCE, public), attrs.evolve(INSTANCE, ports=())):
+            plain = views().instance(record)
+            [[instance]] = [part["Instances"] for part in instances(record)]
+            shown = present(plain) | {"LaunchTime": instance["LaunchTime"]}
+            for interface in instance.get("NetworkInterfaces") or ():
+                shown["NetworkInterfaces"][0]["Attachment"]["AttachTime"] = interface["Attachment"].pop("AttachTime")
+                interface["Attachment"]["AttachTime"] = shown["NetworkInterfaces"][0]["Attachment"]["AttachTime"]
+            self.assertEqual(shown, {"NetworkInterfaces": [], **instance} if "NetworkInterfaces" in shown else instance)
 
     def test_nothing_remembered_too_long(self) -> None:
         """What a launch has in common is shown as it is in each record."""

@@ -105,6 +105,8 @@ _IMAGE_KINDS = ("image", "kernel", "ramdisk")
 
 
 def _not_found(error: Any, action: str) -> EC2Error:
+    if error.kind in _ABSENT:
+        return _ABSENT[error.kind](error, action)
     asked = error.id.split(", ")
     if error.kind in _ALWAYS_IDS:
         kinds = _IMAGE_KINDS if error.kind == "image" else (error.kind,)
@@ -117,7 +119,73 @@ def _not_found(error: Any, action: str) -> EC2Error:
     return EC2Error(f"{code}.NotFound", (one if len(asked) == 1 else many).format(error.id))
 
 
+def _unknown_template(error: Any, action: str) -> EC2Error:
+    return EC2Error(
+        "InvalidLaunchTemplateId.NotFound",
+        f"The specified launch template, with template ID {error.id}, does not exist.",
+    )
+
+
+def _unknown_template_name(error: Any, action: str) -> EC2Error:
+    return EC2Error(
+        "InvalidLaunchTemplateName.NotFoundException",
+        f"The specified launch template, with template name {error.id}, does not exist.",
+    )
+
+
+def _unknown_version(error: Any, action: str) -> EC2Error:
+    template, _, version = error.id.partition(" ")
+    return EC2Error(
+        "InvalidLaunchTemplateId.VersionNotFound",
+        f"Could not find the specified version {version} for the launch template with ID {template}.",
+    )
+
+
+def _unknown_placement_group(error: Any, action: str) -> EC2Error:
+    return EC2Error("InvalidPlacementGroup.Unknown", f"The Placement Group '{error.id}' is unknown.")
+
+
+def _unknown_address(error: Any, action: str) -> EC2Error:
+    if not error.id[:1].isdigit():
+        ids = "allocation ID" if ", " not in error.id else "allocation IDs"
+        verb = "does" if ", " not in error.id else "do"
+        return EC2Error("InvalidAllocationID.NotFound", f"The {ids} '{error.id}' {verb} not exist")
+    return EC2Error("InvalidAddress.NotFound", f"Address '{error.id}' not found.")
+
+
+def _others_address(error: Any, action: str) -> EC2Error:
+    return EC2Error("AuthFailure", f"The address '{error.id}' does not belong to you.")
+
+
+def _unknown_association(error: Any, action: str) -> EC2Error:
+    return EC2Error("InvalidAssociationID.NotFound", f"The association ID '{error.id}' does not exist")
+
+
+def _unknown_range(error: Any, action: str) -> EC2Error:
+    return EC2Error("InvalidPublicIpv4PoolID.NotFound", f"The PublicIpv4Pool ID '{error.id}' does not exist")
+
+
+_ABSENT: dict[str, Callable[[Any, str], EC2Error]] = {
+    "launch_template": _unknown_template,
+    "launch_template_name": _unknown_template_name,
+    "launch_template_version": _unknown_version,
+    "placement_group": _unknown_placement_group,
+    "address": _unknown_address,
+    "allocation": _unknown_address,
+    "others_address": _others_address,
+    "association": _unknown_association,
+    "floating": _unknown_range,
+}
+"""Kinds of which EC2 says in words of their own that they are not there."""
+
+
 def _already_exists(error: Any, action: str) -> EC2Error:
+    if error.kind == "placement_group":
+        return EC2Error("InvalidPlacementGroup.Duplicate", f"The placement group '{error.name}' already exists.")
+    if error.kind == "launch_template":
+        return EC2Error(
+            "InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use."
+        )
     if error.kind == "key_pair":
         return EC2Error("InvalidKeyPair.Duplicate", f"The keypair '{error.name}' already exists.")
     if error.kind == "group":
@@ -134,6 +202,9 @@ _DONE = {
 
 
 def _wrong_state(error: Any, action: str) -> EC2Error:
+    if action == "AssociateAddress":
+        message = f"The {error.found} instance '{error.id}' is not in a valid state for this operation."
+        return EC2Error("InvalidInstanceID", message)
     code = "IncorrectInstanceState" if error.kind == "instance" else "IncorrectState"
     if action in _DONE:
         message = f"The instance '{error.id}' is not in a state from which it can be {_DONE[action]}."
@@ -157,6 +228,15 @@ _QUOTAS = {
         "You have requested more memory ({wanted} MiB) than your current limit of {limit} MiB allows.",
     ),
     "key_pairs": ("KeyPairLimitExceeded", "You have reached your limit of {limit} key pairs."),
+    "placement_groups": (
+        "PlacementGroupLimitExceeded",
+        "You have reached your limit of {limit} placement groups.",
+    ),
+    "launch_templates": (
+        "LaunchTemplateLimitExceeded",
+        "You have reached your limit of {limit} launch templates.",
+    ),
+    "addresses": ("AddressLimitExceeded", "The maximum number of addresses has been reached."),
     "groups": ("SecurityGroupLimitExceeded", "You have reached your limit of {limit} security groups."),
 }
 
@@ -169,6 +249,10 @@ def _quota(error: Any, action: str) -> EC2Error:
 
 
 def _limit(error: Any, action: str) -> EC2Error:
+    if error.counter.startswith("uses:launch_template:"):
+        return EC2Error(
+            "VersionLimitExceeded", f"You have reached the limit of {error.limit} versions of this launch template."
+        )
     return EC2Error("ResourceLimitExceeded", f"The limit of {error.limit} would be exceeded.")
 
 
@@ -200,12 +284,23 @@ def _protected(error: Any, action: str) -> EC2Error:
 
 
 def _in_use(error: Any, action: str) -> EC2Error:
+    if error.kind == "placement_group":
+        return EC2Error(
+            "InvalidPlacementGroup.InUse", f"The placement group '{error.id}' is in use and may not be deleted."
+        )
+    if error.kind == "address" and action == "AssociateAddress":
+        message = f"resource {error.id} is already associated with instance {error.by}"
+        return EC2Error("Resource.AlreadyAssociated", message)
+    if error.kind == "address":
+        return EC2Error("InvalidIPAddress.InUse", f"Address '{error.id}' is in use by instance {error.by}.")
     return EC2Error("DependencyViolation", f"resource {error.id} has a dependent object")
 
 
 def _invalid(error: Any, action: str) -> EC2Error:
     if error.name == "group":
         return EC2Error("CannotDelete", f'the specified group: "{error.value}" cannot be deleted by a user')
+    if error.name == "InstanceType" and error.why == "not an instance type of this cloud":
+        return EC2Error("InvalidParameterValue", f"Invalid value '{error.value}' for InstanceType.")
     if error.name == "PublicKeyMaterial":
         return EC2Error("InvalidKey.Format", error.why)
     return EC2Error(

@@ -14,9 +14,15 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-import orjson
 from zope.interface import implementer
 
+from fabric.api.ec2.launch_views import (
+    launch_template,
+    launch_template_version,
+    placement_group,
+    shown_metadata_options,
+    shown_placement,
+)
 from fabric.api.ec2.network_views import (
     address,
     changing_interface,
@@ -303,7 +309,7 @@ def _settled(
         "ImageId": image,
         "InstanceType": flavor,
         "LaunchTime": launched_at,
-        "Placement": _placement(zone or wanted_zone, placement),
+        "Placement": shown_placement(zone or wanted_zone, placement),
         "MetadataOptions": shown_metadata_options(metadata_options),
         "Monitoring": {"State": "enabled" if monitoring else "disabled"},
         "KeyName": key_name or None,
@@ -322,78 +328,6 @@ def _settled(
         "VirtualizationType": "hvm",
         "Hypervisor": "xen",
         "PlatformDetails": "Linux/UNIX",
-    }
-
-
-def _placement(zone: str, membership: Membership | None) -> Shown:
-    """
-    Where an instance is, by the names of botocore's C{Placement}.
-    """
-    shown: Shown = {"AvailabilityZone": zone, "GroupName": "", "Tenancy": "default"}
-    if membership is not None:
-        shown |= {"GroupName": membership.name, "GroupId": membership.group}
-        shown["PartitionNumber"] = membership.partition or None
-    return shown
-
-
-def shown_metadata_options(options: MetadataOptions) -> Shown:
-    """
-    Options by the names of botocore's C{InstanceMetadataOptionsResponse};
-    the metadata door obeys a change at once.
-    """
-    return {
-        "State": "applied",
-        "HttpTokens": options.tokens,
-        "HttpPutResponseHopLimit": options.hops,
-        "HttpEndpoint": options.endpoint,
-        "HttpProtocolIpv6": "disabled",
-        "InstanceMetadataTags": options.tags,
-    }
-
-
-def placement_group(record: PlacementGroup) -> Shown:
-    """
-    A placement group by the names of botocore's C{PlacementGroup}.
-    """
-    return {
-        "GroupName": record.name,
-        "State": "available",
-        "Strategy": record.strategy,
-        "PartitionCount": record.partitions or None,
-        "GroupId": record.id,
-        "Tags": tags(record.tags) if record.tags else None,
-        "SpreadLevel": "host" if record.strategy == "spread" else None,
-    }
-
-
-def launch_template(record: LaunchTemplate) -> Shown:
-    """
-    A template by the names of botocore's C{LaunchTemplate}.
-    """
-    return {
-        "LaunchTemplateId": record.id,
-        "LaunchTemplateName": record.name,
-        "CreateTime": record.created_at,
-        "CreatedBy": record.created_by,
-        "DefaultVersionNumber": record.default,
-        "LatestVersionNumber": record.latest,
-        "Tags": tags(record.tags) if record.tags else None,
-    }
-
-
-def launch_template_version(template: LaunchTemplate, record: LaunchTemplateVersion) -> Shown:
-    """
-    A version by the names of botocore's C{LaunchTemplateVersion}.
-    """
-    return {
-        "LaunchTemplateId": template.id,
-        "LaunchTemplateName": template.name,
-        "VersionNumber": record.number,
-        "VersionDescription": record.description or None,
-        "CreateTime": record.created_at,
-        "CreatedBy": record.created_by,
-        "DefaultVersion": record.number == template.default,
-        "LaunchTemplateData": orjson.loads(record.data),
     }
 
 

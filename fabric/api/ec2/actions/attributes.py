@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from fabric.api.ec2.actions.launch import flavor_name, shutdown_behavior, user_data
+from fabric.api.ec2.actions.launch import shutdown_behavior, user_data
 from fabric.api.ec2.actions.refusals import check_ids, combination, invalid_value, missing, unsupported
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
@@ -74,7 +74,7 @@ CHANGED: dict[str, Callable[[Any], Change]] = {
     "ebsOptimized": lambda value: {"ebs_optimized": _flag("ebsOptimized", value)},
     "enaSupport": lambda value: {"ena_support": _flag("enaSupport", value)},
     "instanceInitiatedShutdownBehavior": lambda value: {"shutdown_behavior": shutdown_behavior(value)},
-    "instanceType": lambda value: {"flavor": flavor_name(value)},
+    "instanceType": lambda value: {"flavor": value},
     "kernel": lambda value: {"kernel": _part("kernel", value)},
     "ramdisk": lambda value: {"ramdisk": _part("ramdisk", value)},
     "sourceDestCheck": lambda value: {"source_dest_check": _flag("sourceDestCheck", value)},

@@ -1,19 +1,24 @@
 """
-DescribeInstanceTypes.
+DescribeInstanceTypes, and what is asked of types besides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks
 
+from fabric.api.ec2.actions.refusals import check_ids, invalid_value, unsupported
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
 from fabric.api.ec2.filters import FilterTable, Rule, constant, of_record
 from fabric.api.ec2.pagination import Bounds, token, window
 from fabric.api.ec2.registry import Action, Registry
 from fabric.api.ec2.views import Shown
+from fabric.cloud.flavors import Flavors
+from fabric.cloud.hosts import Hosts
+from fabric.cloud.instances import Instances
 from fabric.model.flavor import Flavor
 
 BOUNDS = Bounds(5, 100, clamps=False)
@@ -87,44 +92,102 @@ def _filters() -> FilterTable:
 
 class FlavorActions:
     """
-    Lists the types that instances may have.
-
-    @param flavors: by name.
+    Lists the types that instances may have, and where.
     """
 
-    def __init__(self, flavors: Mapping[str, Flavor]) -> None:
+    def __init__(self, flavors: Flavors, hosts: Hosts, instances: Instances, region: str) -> None:
         self._flavors = flavors
+        self._hosts = hosts
+        self._instances = instances
+        self._region = region
         self._filters = _filters()
 
     def register(self, registry: Registry) -> None:
-        """Add the action, with what it honours."""
-        listed = ("InstanceTypes", "Filters", "MaxResults", "NextToken")
-        registry.add(Action("DescribeInstanceTypes", self.describe, listed))
+        """Add the actions, with what each honours."""
+        pages = ("Filters", "MaxResults", "NextToken")
+        registry.add(Action("DescribeInstanceTypes", self.describe, ("InstanceTypes", *pages)))
+        registry.add(Action("DescribeInstanceTypeOfferings", self.offerings, ("LocationType", *pages)))
+        registry.add(Action("DescribeInstanceCreditSpecifications", self.credits, ("InstanceIds", *pages)))
 
-    def describe(self, call: Call) -> Deferred[Answer]:
+    @inlineCallbacks
+    def describe(self, call: Call) -> Generator[Deferred[Any], Any, Answer]:
         """
         All types, those named, or those that filters choose; by name.
         """
         narrowing = self._filters.narrow(call.caller, call.parameters.get("Filters"))
         wanted = window(call.action, call.parameters, BOUNDS)
-        names = self._names(call.parameters.get("InstanceTypes") or ())
-        found = [self._flavors[name] for name in names if name > wanted.cursor]
+        flavors = yield self._flavors.all()
+        names = _names(call.parameters.get("InstanceTypes") or (), flavors)
+        found = [flavors[name] for name in names if name > wanted.cursor]
         found = [flavor for flavor in found if narrowing.passes(flavor)]
         answer: dict[str, object] = {"InstanceTypes": [shown(flavor) for flavor in found[: wanted.limit]]}
         if wanted.limit is not None and len(found) > wanted.limit:
             answer["NextToken"] = token(call.action, found[wanted.limit - 1].name)
-        return succeed(answer)
+        return answer
 
-    def _names(self, asked: Iterable[str]) -> list[str]:
-        names = sorted(set(asked))
-        if len(names) > MOST_NAMED:
-            raise EC2Error("InvalidParameterValue", f"At most {MOST_NAMED} instance types can be named")
-        unknown = [name for name in names if name not in self._flavors]
-        if unknown:
-            raise EC2Error(
-                "InvalidInstanceType", f"The following supplied instance types do not exist: [{', '.join(unknown)}]"
+    @inlineCallbacks
+    def offerings(self, call: Call) -> Generator[Deferred[Any], Any, Answer]:
+        """
+        Which types can be had where: every type in every zone, as any host
+        takes any type that it has room for.
+        """
+        kind = call.parameters.get("LocationType") or "region"
+        narrowing = OFFERING_FILTERS.narrow(call.caller, call.parameters.get("Filters"))
+        wanted = window(call.action, call.parameters, Bounds(5, 1000, clamps=False))
+        if kind == "region":
+            places = [self._region]
+        elif kind in ("availability-zone", "availability-zone-id"):
+            places = [zone.name for zone in (yield self._hosts.zones())]
+        else:
+            raise invalid_value("LocationType", kind, "Expecting region, availability-zone or availability-zone-id.")
+        flavors = yield self._flavors.all()
+        offered = [
+            {"InstanceType": name, "LocationType": kind, "Location": place} for place in places for name in flavors
+        ]
+        found = [each for each in offered if narrowing.passes(each)]
+        start = int(wanted.cursor) if wanted.cursor.isdecimal() else 0
+        end = None if wanted.limit is None else start + wanted.limit
+        more = token(call.action, str(end)) if end is not None and end < len(found) else None
+        return {"InstanceTypeOfferings": found[start:end], "NextToken": more}
+
+    @inlineCallbacks
+    def credits(self, call: Call) -> Generator[Deferred[Any], Any, Answer]:
+        """
+        Instances that pay for bursts of their processors by credits: there
+        are none, as nothing is throttled here.
+        """
+        CREDIT_FILTERS.narrow(call.caller, call.parameters.get("Filters"))
+        ids = check_ids("instance", call.parameters.get("InstanceIds") or ())
+        window(call.action, call.parameters, Bounds(5, 1000, ids="instancesSet"), bool(ids))
+        if ids:
+            yield self._instances.get(call.caller, ids)
+            raise unsupported(
+                f"The instance '{ids[0]}' is not a burstable performance instance: this cloud has none"
             )
-        return names or sorted(self._flavors)
+        return {"InstanceCreditSpecifications": []}
+
+
+OFFERING_FILTERS = FilterTable(
+    {
+        "location": of_record(lambda offering: (offering["Location"],)),
+        "instance-type": of_record(lambda offering: (offering["InstanceType"],)),
+    },
+    tagged=False,
+)
+
+CREDIT_FILTERS = FilterTable({"instance-id": constant()}, tagged=False)
+
+
+def _names(asked: Iterable[str], flavors: Mapping[str, Flavor]) -> list[str]:
+    names = sorted(set(asked))
+    if len(names) > MOST_NAMED:
+        raise EC2Error("InvalidParameterValue", f"At most {MOST_NAMED} instance types can be named")
+    unknown = [name for name in names if name not in flavors]
+    if unknown:
+        raise EC2Error(
+            "InvalidInstanceType", f"The following supplied instance types do not exist: [{', '.join(unknown)}]"
+        )
+    return names or sorted(flavors)
 
 
 def shown(flavor: Flavor) -> Shown:

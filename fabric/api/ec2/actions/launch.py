@@ -8,11 +8,14 @@ from base64 import b64decode
 from collections.abc import Generator, Mapping
 from typing import Any
 
+import attrs
 import orjson
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from fabric.api.ec2.actions.metadata_options import METADATA_OPTIONS, metadata_asked
 from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, invalid_value, missing, unsupported
 from fabric.api.ec2.actions.tagging import tags_at_creation
+from fabric.api.ec2.actions.template_data import TEMPLATE_TAGS, merged
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
 from fabric.api.ec2.registry import Action, Registry
@@ -20,6 +23,7 @@ from fabric.api.ec2.views import EC2Views, reservation
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.instances import Instances
 from fabric.cloud.launch import LaunchSpec
+from fabric.cloud.templates import Named, Templates
 from fabric.model import flavor as flavors
 
 MOST_USER_DATA = 16384
@@ -34,7 +38,6 @@ SHUTDOWN_BEHAVIORS = ("stop", "terminate")
 
 HARMLESS: dict[str, tuple[object, ...]] = {
     "Placement.Tenancy": ("default",),
-    "Placement.GroupName": ("",),
     "Placement.Affinity": ("", "default"),
     "InstanceMarketOptions.MarketType": ("on-demand",),
     "CapacityReservationSpecification.CapacityReservationPreference": ("open", "none"),
@@ -62,6 +65,7 @@ HONOURED = (
     *("ImageId", "InstanceType", "MinCount", "MaxCount", "KeyName", "SecurityGroupIds", "SecurityGroups", "UserData"),
     *("TagSpecifications", "Placement.AvailabilityZone", "KernelId", "RamdiskId", "ClientToken", "Monitoring.Enabled"),
     *("DisableApiTermination", "DisableApiStop", "InstanceInitiatedShutdownBehavior", "EbsOptimized"),
+    *("Placement.GroupName", "Placement.GroupId", "Placement.PartitionNumber", "LaunchTemplate", *METADATA_OPTIONS),
 )
 
 
@@ -70,9 +74,10 @@ class LaunchActions:
     The action that makes instances.
     """
 
-    def __init__(self, instances: Instances, hosts: Hosts, views: EC2Views) -> None:
+    def __init__(self, instances: Instances, hosts: Hosts, templates: Templates, views: EC2Views) -> None:
         self._instances = instances
         self._hosts = hosts
+        self._templates = templates
         self._views = views
 
     def register(self, registry: Registry) -> None:
@@ -84,11 +89,33 @@ class LaunchActions:
         """
         Launch C{MinCount} to C{MaxCount} instances.
         """
-        spec = launch_spec(call.parameters)
+        parameters, origin = call.parameters, {}
+        if parameters.get("LaunchTemplate"):
+            parameters, origin = yield self._with_template(call)
+        spec = attrs.evolve(launch_spec(parameters), digest_of=_digest_of(call.parameters))
+        if origin:
+            spec = attrs.evolve(spec, tags=spec.tags | origin)
         if spec.zone:
             yield self._check_zone(spec.zone)
         instances = yield self._instances.run(call.caller, spec)
         return {**reservation(instances[0]), "Instances": [self._views.instance(each) for each in instances]}
+
+    @inlineCallbacks
+    def _with_template(
+        self, call: Call
+    ) -> Generator[Deferred[Any], Any, tuple[dict[str, Any], dict[str, str]]]:
+        """
+        The request over its launch template, and the tags that tell which
+        that is.
+        """
+        parameters = dict(call.parameters)
+        given = parameters.pop("LaunchTemplate")
+        named = template_named(given)
+        [(template, version)] = yield self._templates.versions(
+            call.caller, named, [given.get("Version") or "$Default"]
+        )
+        origin = dict(zip(TEMPLATE_TAGS, (template.id, str(version.number)), strict=True))
+        return merged(orjson.loads(version.data), parameters), origin
 
     def _check_zone(self, zone: str) -> Deferred[None]:
         def check(zones: list[Any]) -> None:
@@ -96,6 +123,42 @@ class LaunchActions:
                 raise invalid(f"Invalid availability zone: [{zone}]")
 
         return self._hosts.zones().addCallback(check)
+
+
+def template_named(given: Mapping[str, Any]) -> Named:
+    """
+    @param given: has C{LaunchTemplateId} or C{LaunchTemplateName}.
+    @raise EC2Error: it has both, or neither.
+    """
+    id, name = given.get("LaunchTemplateId") or "", given.get("LaunchTemplateName") or ""
+    if id and name:
+        raise combination("The parameter LaunchTemplateId cannot be used with the parameter LaunchTemplateName")
+    if not id and not name:
+        raise missing("LaunchTemplateId")
+    if id:
+        check_ids("launch_template", [id])
+    return Named(id, name)
+
+
+def placement(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    @return: fields of L{LaunchSpec} for C{Placement}.
+    @raise EC2Error: it names a group twice, or a partition of none.
+    """
+    given: Mapping[str, Any] = parameters.get("Placement") or {}
+    name, id, number = given.get("GroupName") or "", given.get("GroupId") or "", given.get("PartitionNumber") or 0
+    if name and id:
+        raise combination("The parameter GroupId cannot be used with the parameter GroupName")
+    if number and not (name or id):
+        raise combination("The parameter PartitionNumber cannot be used without a placement group")
+    if id:
+        check_ids("placement_group", [id])
+    return {
+        "zone": given.get("AvailabilityZone") or "",
+        "placement_group": name,
+        "placement_group_id": id,
+        "partition": number,
+    }
 
 
 def launch_spec(parameters: Mapping[str, Any]) -> LaunchSpec:
@@ -109,13 +172,14 @@ def launch_spec(parameters: Mapping[str, Any]) -> LaunchSpec:
     token = _client_token(parameters)
     return LaunchSpec(
         image=_image(parameters),
-        flavor=flavor_name(parameters.get("InstanceType") or flavors.DEFAULT),
+        flavor=parameters.get("InstanceType") or flavors.DEFAULT,
         min_count=least,
         max_count=most,
         key_name=parameters.get("KeyName") or "",
         groups=check_ids("group", parameters.get("SecurityGroupIds") or ()),
         group_names=tuple(dict.fromkeys(parameters.get("SecurityGroups") or ())),
-        zone=(parameters.get("Placement") or {}).get("AvailabilityZone") or "",
+        **placement(parameters),
+        metadata=metadata_asked(parameters.get("MetadataOptions") or {}),
         user_data=user_data(parameters["UserData"]) if parameters.get("UserData") else "",
         client_token=token,
         tags=tags_at_creation(parameters, "instance"),
@@ -126,8 +190,12 @@ def launch_spec(parameters: Mapping[str, Any]) -> LaunchSpec:
         kernel=_part("kernel", parameters.get("KernelId")),
         ramdisk=_part("ramdisk", parameters.get("RamdiskId")),
         ebs_optimized=bool(parameters.get("EbsOptimized")),
-        digest_of=digest_text(parameters) if token else "",
+        digest_of=_digest_of(parameters),
     )
+
+
+def _digest_of(parameters: Mapping[str, Any]) -> str:
+    return digest_text(parameters) if parameters.get("ClientToken") else ""
 
 
 def digest_text(parameters: Mapping[str, Any]) -> str:
@@ -171,15 +239,6 @@ def user_data(text: str) -> str:
         raise EC2Error("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data") from None
     if len(decoded) > MOST_USER_DATA:
         raise invalid(f"User data is limited to {MOST_USER_DATA} bytes")
-    return text
-
-
-def flavor_name(text: str) -> str:
-    """
-    @raise EC2Error: this cloud has no such type.
-    """
-    if text not in flavors.BUILT_IN:
-        raise invalid(f"Invalid value '{text}' for InstanceType.")
     return text
 
 

@@ -17,6 +17,8 @@ _MALFORMED = {
     "kernel": ("InvalidAMIID.Malformed", ("kernel",)),
     "ramdisk": ("InvalidAMIID.Malformed", ("ramdisk",)),
     "group": ("InvalidGroupId.Malformed", ("group",)),
+    "launch_template": ("InvalidLaunchTemplateId.Malformed", ("launch_template",)),
+    "placement_group": ("InvalidPlacementGroupId.Malformed", ("placement_group",)),
 }
 
 

@@ -1,0 +1,113 @@
+"""
+What a launch template holds: a launch's parameters by EC2's names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from fabric.api.ec2.actions.metadata_options import METADATA_OPTIONS
+from fabric.model.instance import Instance
+
+Data = dict[str, Any]
+
+TEMPLATE_TAGS = ("aws:ec2launchtemplate:id", "aws:ec2launchtemplate:version")
+"""Tags of the instances of a template, as on EC2."""
+
+PLAIN = (
+    *("KernelId", "EbsOptimized", "ImageId", "InstanceType", "KeyName", "Monitoring.Enabled", "RamDiskId"),
+    *("DisableApiTermination", "DisableApiStop", "InstanceInitiatedShutdownBehavior", "UserData", "TagSpecifications"),
+    *("SecurityGroupIds", "SecurityGroups", "Placement.AvailabilityZone", "Placement.GroupName", "Placement.GroupId"),
+    *("Placement.PartitionNumber", *METADATA_OPTIONS),
+)
+"""What RunInstances does with a value of its own."""
+
+HARMLESS = (
+    *("Placement.Tenancy", "Placement.Affinity", "InstanceMarketOptions.MarketType", "HibernationOptions.Configured"),
+    *("CapacityReservationSpecification.CapacityReservationPreference", "EnclaveOptions.Enabled"),
+    *("PrivateDnsNameOptions.HostnameType", "PrivateDnsNameOptions.EnableResourceNameDnsARecord"),
+    *("PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord", "MaintenanceOptions.AutoRecovery"),
+    "NetworkPerformanceOptions.BandwidthWeighting",
+)
+"""What it takes only with the values that say what happens anyway."""
+
+HONOURED = tuple(f"LaunchTemplateData.{name}" for name in (*PLAIN, *HARMLESS))
+
+_TOGETHER = (("SecurityGroupIds", "SecurityGroups"),)
+
+
+def as_launch(data: Mapping[str, Any]) -> Data:
+    """
+    A template's data by RunInstances' names, of which one is written otherwise.
+    """
+    return {"RamdiskId" if name == "RamDiskId" else name: value for name, value in data.items()}
+
+
+def merged(data: Mapping[str, Any], request: Mapping[str, Any]) -> Data:
+    """
+    A request over a template: what the request names is the request's, and
+    the tags of each kind of thing are those of whichever names that kind.
+    """
+    base = as_launch(data)
+    for names in _TOGETHER:
+        if any(name in request for name in names):
+            base = {name: value for name, value in base.items() if name not in names}
+    result = base | dict(request)
+    if "TagSpecifications" in base and "TagSpecifications" in request:
+        kinds = {each.get("ResourceType") for each in request["TagSpecifications"]}
+        kept = [each for each in base["TagSpecifications"] if each.get("ResourceType") not in kinds]
+        result["TagSpecifications"] = [*kept, *request["TagSpecifications"]]
+    return result
+
+
+def overlaid(source: Mapping[str, Any], data: Mapping[str, Any]) -> Data:
+    """
+    A new version's data over those of the version that it begins with.
+    """
+    return dict(source) | dict(data)
+
+
+def text_of(data: Mapping[str, Any]) -> str:
+    """
+    Data as they are kept.
+    """
+    return orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def of_instance(instance: Instance) -> Data:
+    """
+    The data with which a template launches instances like this one.
+    """
+    options, placement = instance.metadata_options, instance.placement
+    data: Data = {
+        "KernelId": instance.kernel,
+        "EbsOptimized": instance.ebs_optimized,
+        "ImageId": instance.image,
+        "InstanceType": instance.flavor.name,
+        "KeyName": instance.key_name,
+        "Monitoring": {"Enabled": instance.monitoring},
+        "Placement": {"AvailabilityZone": instance.zone or instance.wanted_zone, "Tenancy": "default"},
+        "RamDiskId": instance.ramdisk,
+        "DisableApiTermination": instance.api_termination_disabled,
+        "InstanceInitiatedShutdownBehavior": instance.shutdown_behavior,
+        "UserData": instance.user_data,
+        "SecurityGroupIds": [group.id for group in instance.groups],
+        "MetadataOptions": {
+            "HttpTokens": options.tokens,
+            "HttpPutResponseHopLimit": options.hops,
+            "HttpEndpoint": options.endpoint,
+            "InstanceMetadataTags": options.tags,
+        },
+        "DisableApiStop": instance.api_stop_disabled,
+    }
+    if placement is not None:
+        data["Placement"] |= {"GroupName": placement.name}
+        if placement.partition:
+            data["Placement"] |= {"PartitionNumber": placement.partition}
+    tags = [{"Key": key, "Value": value} for key, value in instance.tags.items() if not key.startswith("aws:")]
+    if tags:
+        data["TagSpecifications"] = [{"ResourceType": "instance", "Tags": tags}]
+    return {name: value for name, value in data.items() if value != ""}
