@@ -22,7 +22,7 @@ NEEDLE = "needle"
 """The tag that one instance of an account has."""
 
 PEER_MOST = 1000
-"""Peers that need seconds for a listing are asked for no more than this."""
+"""Peers that need seconds for a listing are asked for no more instances than this at once."""
 
 
 @attrs.frozen
@@ -112,7 +112,7 @@ def describe(results: Results, effort: Effort, accounts: Sequence[Account], bare
 def _describe(results: Results, effort: Effort, account: Account, bare: Target, cell: str, request: bytes) -> None:
     flight = int(cell.rpartition("-")[2])
     target = account.target
-    if target.name == "moto" and (account.size > PEER_MOST or flight > 16):
+    if target.name != "fabric" and (account.size > PEER_MOST or flight * account.size > PEER_MOST):
         return
     sample = target.sample(cell, [request], flight, effort.seconds)
     results.add(sample)
