@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from socket import AF_INET6, IP_TTL, IPPROTO_IP, IPPROTO_IPV6, IPV6_UNICAST_HOPS, socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, ITCPTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -153,9 +154,18 @@ class Exchange:
 
     @property
     def peer(self) -> str:
-        """The client's address, for logs."""
+        """The client's address."""
         address = self.channel.getPeer() if self.channel is not None else None
         return address.host if isinstance(address, IPv4Address | IPv6Address) else str(address)
+
+    def limit_hops(self, hops: int) -> None:
+        """See L{IExchange.limit_hops}."""
+        transport = self.channel.transport if self.channel is not None else None
+        handle = transport.getHandle() if ITCPTransport.providedBy(transport) else None
+        if isinstance(handle, socket):
+            if handle.family == AF_INET6:
+                handle.setsockopt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, hops)
+            handle.setsockopt(IPPROTO_IP, IP_TTL, hops)
 
     def answer(
         self, status: int, body: bytes, content_type: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()

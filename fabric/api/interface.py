@@ -26,6 +26,7 @@ class IExchange(Interface):
     body: bytes = Attribute("The whole body.")
     headers: dict[str, str] = Attribute("By lower-case name; several of a name are joined by commas.")
     request_id: str = Attribute("Also sent back as C{x-amzn-RequestId}.")
+    peer: str = Attribute("The client's address.")
     gone: bool = Attribute("Whether the client has left.")
     status: int = Attribute("Of the answer; 0 while there is none.")
 
@@ -44,6 +45,12 @@ class IExchange(Interface):
         @return: fires when all is sent or the client is gone.  When a chunk
             fails the connection is aborted, so that no client takes half an
             answer for a whole one, and the Deferred fails likewise.
+        """
+
+    def limit_hops(hops: int) -> None:
+        """
+        Let no packet of this connection go further than so many hops from now on,
+        where it goes by packets.
         """
 
     def when_gone(act: Callable[[], None]) -> None:

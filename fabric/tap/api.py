@@ -43,6 +43,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     routes = doors.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics))
     front = doors.front(reactor, settings, metrics, parts.cloud, store, people, views, routes)
     steps = [queue_step, store_step, people_step, front.step("doors")]
+    steps += doors.metadata(reactor, settings, metrics, store, settings.metadata.endpoint)
     if settings.ldap.first_user:
         steps.append(firstrun.administrator(settings, people, front))
     return [*steps, Step("keys", parts.key_pool.fill, transports.nothing)]

@@ -55,6 +55,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
         running("compute", hosts.compute(reactor, settings, queue, points)),
         firstrun.administrator(settings, people, front),
         front.open("doors"),
+        *doors.metadata(reactor, settings, metrics, store, settings.metadata.endpoint),
         firstrun.greeting(settings, front),
         Step("keys", parts.key_pool.fill, transports.nothing),
     ]

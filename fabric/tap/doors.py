@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from twisted.python.failure import Failure
 
@@ -19,10 +20,14 @@ from fabric.api.ec2.door import EC2Door
 from fabric.api.ec2.views import EC2Views
 from fabric.api.ec2.wire.model import load_model
 from fabric.api.interface import IDoor
+from fabric.api.metadata.door import PATH as EVERYWHERE
+from fabric.api.metadata.door import MetadataDoor
+from fabric.api.metadata.tree import Place
 from fabric.api.operations import Health, HealthDoor, MetricsDoor, Probe
 from fabric.api.site import Limits, Site
 from fabric.cloud import Cloud
 from fabric.cloud.levels import Levels
+from fabric.cloud.sources import Sources
 from fabric.errors import NotFound
 from fabric.metrics import Metrics
 from fabric.rpc.interface import IQueue
@@ -32,6 +37,9 @@ from fabric.tap.listening import Listening, advertised
 from fabric.tap.start import Step
 from fabric.tap.transports import nothing
 from fabric.users.interface import IDirectory
+
+ASKED = 1024
+"""Bytes of a body that a machine may send, who has nothing to say."""
 
 
 def operations(health: Health, metrics: Metrics, levels: Levels | None = None) -> dict[str, IDoor]:
@@ -105,3 +113,19 @@ def front(
     api = settings.api
     limits = Limits(body=api.body_bytes, header=api.header_bytes, idle=api.idle_seconds, receive=api.request_seconds)
     return Listening(reactor, api.endpoint, Site(reactor, doors, limits))
+
+
+def metadata(reactor: Any, settings: Settings, metrics: Metrics, store: IStore, endpoint: str) -> list[Step]:
+    """
+    @return: the step that opens the door that machines ask at; none without
+        an endpoint.
+    """
+    if not endpoint:
+        return []
+    wanted, api = settings.metadata, settings.api
+    services = wanted.services or urlsplit(api.url).hostname or "localhost"
+    sources = Sources(store, reactor, wanted.network)
+    place = Place(settings.region, services)
+    door = MetadataDoor(sources, place, reactor, metrics, wanted.trust_forwarded)
+    limits = Limits(body=ASKED, header=api.header_bytes, idle=api.idle_seconds, receive=api.request_seconds)
+    return [Listening(reactor, endpoint, Site(reactor, {EVERYWHERE: door}, limits)).step("metadata")]

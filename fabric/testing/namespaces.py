@@ -1,0 +1,89 @@
+"""
+Networks of a test's own: Linux network namespaces joined by cables.
+
+Needs root and C{iproute2}; nothing outside of the namespaces is changed.
+Everything here blocks; a test calls it by C{deferToThread}.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Sequence
+
+
+class Namespaces:
+    """
+    Some namespaces with names of this test's own.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = "fab" + uuid.uuid4().hex[:6]
+        self._made: list[str] = []
+        self._cables = 0
+
+    def make(self, name: str, forwards: bool = False) -> None:
+        """
+        Add one, with its loopback up.
+
+        @param name: short.
+        @param forwards: whether it is a router.
+        @raise AssertionError: this machine can't; the text says why not.
+        """
+        assert shutil.which("ip"), "network namespaces need the command ip, of Debian's package iproute2"
+        assert os.geteuid() == 0, "network namespaces need root"
+        self._ip("netns", "add", self._prefix + name)
+        self._made.append(name)
+        self.run(name, ["ip", "link", "set", "lo", "up"])
+        if forwards:
+            self.run(name, ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+
+    def join(self, one: str, ours: str, other: str, theirs: str, mac: str = "") -> None:
+        """
+        Lay a cable between two.
+
+        @param ours, theirs: the address of each end, with its prefix's length.
+        @param mac: of the second end.
+        """
+        self._cables += 1
+        ends = [f"{self._prefix}{self._cables}{end}" for end in "ab"]
+        self._ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+        for end, name, address in zip(ends, (one, other), (ours, theirs), strict=True):
+            self._ip("link", "set", end, "netns", self._prefix + name)
+            if mac and name == other:
+                self.run(name, ["ip", "link", "set", end, "address", mac])
+            self.run(name, ["ip", "address", "add", address, "dev", end])
+            self.run(name, ["ip", "link", "set", end, "up"])
+
+    def command(self, name: str, arguments: Sequence[str]) -> list[str]:
+        """
+        @return: what runs a command in a namespace.
+        """
+        return ["ip", "netns", "exec", self._prefix + name, *arguments]
+
+    def run(self, name: str, arguments: Sequence[str], seconds: float = 60.0) -> str:
+        """
+        Run a command there.
+
+        @return: what it wrote.
+        @raise AssertionError: it failed; the text is what it complained of.
+        """
+        return _run(self.command(name, arguments), seconds)
+
+    def remove(self) -> None:
+        """Remove all that was made."""
+        while self._made:
+            self._ip("netns", "del", self._prefix + self._made.pop())
+
+    def _ip(self, *arguments: str) -> None:
+        _run(["ip", *arguments], 60.0)
+
+
+def _run(command: list[str], seconds: float) -> str:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+    return done.stdout
