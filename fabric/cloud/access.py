@@ -87,6 +87,14 @@ TABLE: dict[str, frozenset[str]] = {
     "DisassociateAddress": _NETWORKS,
     "CreateSecurityGroup": _NETWORKS,
     "DeleteSecurityGroup": _NETWORKS,
+    "AuthorizeSecurityGroupIngress": _NETWORKS,
+    "AuthorizeSecurityGroupEgress": _NETWORKS,
+    "RevokeSecurityGroupIngress": _NETWORKS,
+    "RevokeSecurityGroupEgress": _NETWORKS,
+    "ModifySecurityGroupRules": _NETWORKS,
+    "UpdateSecurityGroupRuleDescriptionsIngress": _NETWORKS,
+    "UpdateSecurityGroupRuleDescriptionsEgress": _NETWORKS,
+    "GetSecurityGroupsForVpc": _ANYBODY,
 }
 """EC2 actions and the roles of which one is enough.  C{Describe*} is for all."""
 

@@ -16,7 +16,7 @@ from fabric.cloud.retry import until_written
 from fabric.errors import InvalidValue, LimitExceeded, NotFound
 from fabric.ids import PREFIXES
 from fabric.model.address import Address
-from fabric.model.group import SecurityGroup
+from fabric.model.group import SecurityGroup, rule_name
 from fabric.model.image import Image
 from fabric.model.instance import Instance
 from fabric.model.keypair import KeyPair
@@ -32,7 +32,11 @@ TAGGABLE: tuple[type[Record], ...] = (Instance, KeyPair, Image, SecurityGroup, V
 MOST = 50
 """Tags that one thing may have."""
 
+RULE = "rule"
+"""The kind of what has its tags in a group's record."""
+
 _BY_PREFIX = {PREFIXES[cls.kind]: cls for cls in TAGGABLE} | {"aki": Image, "ari": Image}
+_RULE_PREFIX = PREFIXES[RULE] + "-"
 
 Change = Any
 
@@ -53,10 +57,10 @@ class Tags:
         @raise LimitExceeded: a thing would have more than L{MOST} tags.
         """
 
-        def merged(record: Any) -> dict[str, str]:
-            result = dict(record.tags) | dict(tags)
+        def merged(before: Mapping[str, str]) -> dict[str, str]:
+            result = dict(before) | dict(tags)
             if len(result) > MOST:
-                raise LimitExceeded("tags", MOST, len(record.tags), len(result))
+                raise LimitExceeded("tags", MOST, len(before), len(result))
             return result
 
         return until_written(lambda: self._change(caller, ids, merged))
@@ -70,12 +74,12 @@ class Tags:
         """
         wanted = dict(keys)
 
-        def remaining(record: Any) -> dict[str, str]:
+        def remaining(before: Mapping[str, str]) -> dict[str, str]:
             if not wanted:
                 return {}
             return {
                 key: value
-                for key, value in record.tags.items()
+                for key, value in before.items()
                 if key not in wanted or wanted[key] not in (None, value)
             }
 
@@ -84,14 +88,17 @@ class Tags:
     @inlineCallbacks
     def _change(self, caller: Caller, ids: Sequence[str], change: Change) -> Generator[Deferred[Any], Any, None]:
         ids = list(dict.fromkeys(ids))
-        found = yield self._store.gather([Want(_class_of(id), id=id) for id in ids])
-        transaction = self._store.transaction(caller.request_id)
+        found = yield self._store.gather([_want(id) for id in ids])
+        changed: dict[str, Record] = {}
         for id, stored in zip(ids, found, strict=True):
             if stored is None or stored.record.project != caller.project:
-                raise NotFound(_class_of(id).kind, id)
-            tags = change(stored.record)
-            if tags != stored.record.tags:
-                transaction.update(stored, attrs.evolve(stored.record, tags=tags))
+                raise NotFound(_kind_of(id), id)
+            record = changed.get(stored.record.id, stored.record)
+            changed[record.id] = _retagged(record, id, change)
+        transaction = self._store.transaction(caller.request_id)
+        for stored in {stored.record.id: stored for stored in found}.values():
+            if changed[stored.record.id] != stored.record:
+                transaction.update(stored, changed[stored.record.id])
         if transaction.puts:
             yield self._store.commit(transaction)
 
@@ -106,13 +113,14 @@ class Tags:
             and C{value}; wildcards as in every listing.
         """
         wanted = dict(filters)
-        kinds = [cls for cls in TAGGABLE if cls.kind in wanted.get("resource-type", (cls.kind,))]
+        places = [*((cls.kind, cls) for cls in TAGGABLE), (RULE, SecurityGroup)]
+        kinds = [(kind, cls) for kind, cls in places if kind in wanted.get("resource-type", (kind,))]
         at, offset, store_cursor = _read_cursor(cursor)
         items: list[Any] = []
         while at < len(kinds):
-            cls = kinds[at]
-            page = yield self._resources(caller, cls, wanted, store_cursor)
-            rows = [row for stored in page.items for row in _rows(stored, wanted)]
+            kind, cls = kinds[at]
+            page = yield self._resources(caller, kind, cls, wanted, store_cursor)
+            rows = [row for stored in page.items for row in _rows(stored.record, kind, wanted)]
             room = None if limit is None else limit - len(items)
             if room is not None and len(rows) - offset > room:
                 items += rows[offset : offset + room]
@@ -124,14 +132,15 @@ class Tags:
                 return Page(items, f"{at}|0|{store_cursor}")
         return Page(items, "")
 
-    def _resources(self, caller: Caller, cls: Any, wanted: Any, cursor: str) -> Deferred[Page]:
-        facets = [("tagged", ("yes",))]
+    def _resources(self, caller: Caller, kind: str, cls: Any, wanted: Any, cursor: str) -> Deferred[Page]:
+        prefix = "rule-" if kind == RULE else ""
+        facets = [(prefix + "tagged", ("yes",))]
         if "key" in wanted:
-            facets.append(("tag-key", wanted["key"]))
+            facets.append((prefix + "tag-key", wanted["key"]))
         if "value" in wanted:
-            facets.append(("tag-value", wanted["value"]))
+            facets.append((prefix + "tag-value", wanted["value"]))
         ids = tuple(id for id in wanted.get("resource-id", ()) if "*" not in id and "?" not in id)
-        if "resource-id" in wanted and len(ids) == len(wanted["resource-id"]):
+        if "resource-id" in wanted and len(ids) == len(wanted["resource-id"]) and kind != RULE:
             ids = tuple(id for id in ids if _BY_PREFIX.get(id.split("-")[0]) is cls)
             if not ids:
                 return _nothing()
@@ -145,19 +154,37 @@ def _nothing() -> Deferred[Page]:
     return done
 
 
-def _rows(stored: Stored[Any], wanted: Any) -> list[tuple[str, str, str, str]]:
-    record = stored.record
-    if not _matches(record.id, wanted.get("resource-id")):
-        return []
+def _rows(record: Any, kind: str, wanted: Any) -> list[tuple[str, str, str, str]]:
+    tagged = [(rule.id, rule.tags) for rule in record.rules] if kind == RULE else [(record.id, record.tags)]
     return [
-        (record.id, record.kind, key, value)
-        for key, value in sorted(record.tags.items())
+        (id, kind, key, value)
+        for id, tags in tagged
+        if _matches(id, wanted.get("resource-id"))
+        for key, value in sorted(tags.items())
         if _matches(key, wanted.get("key")) and _matches(value, wanted.get("value"))
     ]
 
 
 def _matches(text: str, patterns: Sequence[str] | None) -> bool:
     return patterns is None or any(matches(pattern, text) for pattern in patterns)
+
+
+def _want(id: str) -> Want:
+    if id.startswith(_RULE_PREFIX):
+        return Want(SecurityGroup, name=rule_name(id))
+    return Want(_class_of(id), id=id)
+
+
+def _kind_of(id: str) -> str:
+    return RULE if id.startswith(_RULE_PREFIX) else _class_of(id).kind
+
+
+def _retagged(record: Any, id: str, change: Change) -> Any:
+    """The record after a change of its own tags, or of those of its rule C{id}."""
+    if id == record.id:
+        return attrs.evolve(record, tags=change(record.tags))
+    rules = [attrs.evolve(each, tags=change(each.tags)) if each.id == id else each for each in record.rules]
+    return attrs.evolve(record, rules=tuple(rules))
 
 
 def _class_of(id: str) -> type[Record]:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from twisted.internet.defer import inlineCallbacks
 
 from fabric.model.image import Image
+from fabric.model.vpc import vpc_id
 from tests.unit.ec2_stage import ANN, BOB, NOW, SERVER, TINY, EC2Case
 
 Steps = Generator[Any, Any, None]
@@ -145,20 +146,29 @@ class GroupTests(EC2Case):
                 "GroupId": made["GroupId"],
                 "GroupName": "web",
                 "Description": "the web",
+                "VpcId": vpc_id("alpha"),
                 "IpPermissions": [],
-                "IpPermissionsEgress": [],
+                "IpPermissionsEgress": [
+                    {
+                        "IpProtocol": "-1",
+                        "UserIdGroupPairs": [],
+                        "IpRanges": [{"CidrIp": "0.0.0.0/0"}],
+                        "Ipv6Ranges": [],
+                        "PrefixListIds": [],
+                    }
+                ],
                 "Tags": [{"Key": "a", "Value": "b"}],
             },
         )
 
     @inlineCallbacks
     def test_create_refusals(self) -> Steps:
-        """Names are unique and printable; there are no VPCs."""
+        """Names are unique and printable; there is one VPC."""
         yield self.ask("CreateSecurityGroup", GroupName="web", Description="x")
         yield self.refused("InvalidGroup.Duplicate", "CreateSecurityGroup", GroupName="web", Description="x")
         yield self.refused("InvalidParameterValue", "CreateSecurityGroup", GroupName="sg-x", Description="x")
         yield self.refused("InvalidParameterValue", "CreateSecurityGroup", GroupName="w\n", Description="x")
-        yield self.refused("UnsupportedOperation", "CreateSecurityGroup", GroupName="w", Description="x", VpcId="vpc-1")
+        yield self.refused("InvalidVpcID.NotFound", "CreateSecurityGroup", GroupName="w", Description="x", VpcId="vpc-1")
 
     @inlineCallbacks
     def test_describe(self) -> Steps:

@@ -88,6 +88,11 @@ _KINDS = {
     "ramdisk": ("InvalidAMIID", "The ramdisk id '{}' does not exist", "The ramdisk ids '{}' do not exist"),
     "key_pair": ("InvalidKeyPair", "The key pair '{}' does not exist", "The key pairs '{}' do not exist"),
     "group": ("InvalidGroup", "The security group '{}' does not exist", "The security groups '{}' do not exist"),
+    "rule": (
+        "InvalidSecurityGroupRuleId",
+        "The security group rule ID '{}' does not exist",
+        "The security group rule IDs '{}' do not exist",
+    ),
     "network": ("InvalidSubnetID", "The subnet ID '{}' does not exist", "The subnet IDs '{}' do not exist"),
     "reservation": (
         "InvalidReservationID",
@@ -113,6 +118,8 @@ def _not_found(error: Any, action: str) -> EC2Error:
         for text in asked:
             if not any(is_id(kind, text) for kind in kinds):
                 return malformed_id(error.kind, text)
+    if error.kind == "permission":
+        return EC2Error("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
     if error.kind not in _KINDS:
         return EC2Error("InvalidParameterValue", f"The {error.kind} '{error.id}' does not exist")
     code, one, many = _KINDS[error.kind]
@@ -175,6 +182,10 @@ _ABSENT: dict[str, Callable[[Any, str], EC2Error]] = {
     "others_address": _others_address,
     "association": _unknown_association,
     "floating": _unknown_range,
+    "zone": lambda error, action: EC2Error("InvalidZone.NotFound", f"The zone '{error.id}' does not exist."),
+    "attachment": lambda error, action: EC2Error(
+        "InvalidAttachment.NotFound", "The volume '{}' is not attached to '{}'.".format(*error.id.split(" ", 1))
+    ),
 }
 """Kinds of which EC2 says in words of their own that they are not there."""
 
@@ -188,6 +199,8 @@ def _already_exists(error: Any, action: str) -> EC2Error:
         )
     if error.kind == "key_pair":
         return EC2Error("InvalidKeyPair.Duplicate", f"The keypair '{error.name}' already exists.")
+    if error.kind == "rule":
+        return EC2Error("InvalidPermission.Duplicate", f'the specified rule "{error.name}" already exists')
     if error.kind == "group":
         return EC2Error("InvalidGroup.Duplicate", f"The security group '{error.name}' already exists")
     return EC2Error("InvalidParameterValue", f"The {error.kind} '{error.name}' already exists")
@@ -206,12 +219,24 @@ def _wrong_state(error: Any, action: str) -> EC2Error:
         message = f"The {error.found} instance '{error.id}' is not in a valid state for this operation."
         return EC2Error("InvalidInstanceID", message)
     code = "IncorrectInstanceState" if error.kind == "instance" else "IncorrectState"
+    if action in ("AttachVolume", "DetachVolume"):
+        return _wrong_state_of_attachment(error, action)
+    if error.kind == "volume" and error.found == "modifying":
+        return EC2Error("IncorrectModificationState", f"Volume {error.id} is being modified already.")
     if action in _DONE:
         message = f"The instance '{error.id}' is not in a state from which it can be {_DONE[action]}."
     else:
         wanted = "' or '".join(error.wanted)
         message = f"The {error.kind} '{error.id}' is not in the '{wanted}' state."
     return EC2Error(code, message)
+
+
+def _wrong_state_of_attachment(error: Any, action: str) -> EC2Error:
+    if error.kind == "instance":
+        return EC2Error("IncorrectState", f"Instance '{error.id}' is not 'running'.")
+    if action == "DetachVolume":
+        return EC2Error("IncorrectState", f"Volume '{error.id}' is in the '{error.found}' state.")
+    return EC2Error("IncorrectState", f"{error.id} is not 'available'.")
 
 
 _QUOTAS = {
@@ -227,6 +252,9 @@ _QUOTAS = {
         "MemoryLimitExceeded",
         "You have requested more memory ({wanted} MiB) than your current limit of {limit} MiB allows.",
     ),
+    "volumes": ("VolumeLimitExceeded", "You have reached your limit of {limit} volumes."),
+    "gigabytes": ("VolumeLimitExceeded", "You have exceeded your limit of {limit} GiB of volumes."),
+    "snapshots": ("SnapshotLimitExceeded", "You have reached your limit of {limit} snapshots."),
     "key_pairs": ("KeyPairLimitExceeded", "You have reached your limit of {limit} key pairs."),
     "placement_groups": (
         "PlacementGroupLimitExceeded",
@@ -237,6 +265,10 @@ _QUOTAS = {
         "You have reached your limit of {limit} launch templates.",
     ),
     "addresses": ("AddressLimitExceeded", "The maximum number of addresses has been reached."),
+    "rules": (
+        "RulesPerSecurityGroupLimitExceeded",
+        "The maximum number of rules per security group has been reached.",
+    ),
     "groups": ("SecurityGroupLimitExceeded", "You have reached your limit of {limit} security groups."),
 }
 
@@ -257,6 +289,8 @@ def _limit(error: Any, action: str) -> EC2Error:
 
 
 def _no_capacity(error: Any, action: str) -> EC2Error:
+    if action.endswith(("Volume", "Snapshot", "Snapshots")):
+        return EC2Error("InsufficientVolumeCapacity", "There is not enough capacity to fulfill your request.")
     return EC2Error("InsufficientInstanceCapacity", "There is not enough capacity to fulfill your request.")
 
 
@@ -293,6 +327,12 @@ def _in_use(error: Any, action: str) -> EC2Error:
         return EC2Error("Resource.AlreadyAssociated", message)
     if error.kind == "address":
         return EC2Error("InvalidIPAddress.InUse", f"Address '{error.id}' is in use by instance {error.by}.")
+    if error.kind == "snapshot":
+        return EC2Error("InvalidSnapshot.InUse", f"The snapshot {error.id} is currently in use by {error.by}")
+    if error.kind == "volume" and action == "AttachVolume":
+        return EC2Error("VolumeInUse", f"{error.id} is already attached to an instance")
+    if error.kind == "volume":
+        return EC2Error("VolumeInUse", f"Volume {error.id} is currently attached to {error.by}")
     return EC2Error("DependencyViolation", f"resource {error.id} has a dependent object")
 
 
@@ -301,6 +341,11 @@ def _invalid(error: Any, action: str) -> EC2Error:
         return EC2Error("CannotDelete", f'the specified group: "{error.value}" cannot be deleted by a user')
     if error.name == "InstanceType" and error.why == "not an instance type of this cloud":
         return EC2Error("InvalidParameterValue", f"Invalid value '{error.value}' for InstanceType.")
+    if error.name == "permission":
+        return EC2Error("InvalidParameterValue", error.why)
+    if error.name == "zone" and error.value.startswith("vol-"):
+        message = f"The volume '{error.value}' is not in the same availability zone as the instance"
+        return EC2Error("InvalidVolume.ZoneMismatch", message)
     if error.name == "PublicKeyMaterial":
         return EC2Error("InvalidKey.Format", error.why)
     return EC2Error(

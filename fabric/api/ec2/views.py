@@ -23,6 +23,7 @@ from fabric.api.ec2.launch_views import (
     shown_metadata_options,
     shown_placement,
 )
+from fabric.api.ec2.group_views import group, group_for_vpc, security_group_rule
 from fabric.api.ec2.network_views import (
     address,
     changing_interface,
@@ -33,6 +34,8 @@ from fabric.api.ec2.network_views import (
     network_interface,
     settled_interface,
 )
+from fabric.api.ec2.volume_views import SHAPES as VOLUME_SHAPES
+from fabric.api.ec2.volume_views import disks, modification, snapshot, volume, volume_status
 from fabric.api.ec2.wire.answers import Answers
 from fabric.api.ec2.wire.model import load_model
 from fabric.model.address import Address
@@ -43,13 +46,18 @@ from fabric.model.keypair import KeyPair
 from fabric.model.metadata_options import MetadataOptions
 from fabric.model.placement_group import Membership, PlacementGroup
 from fabric.model.record import Record, iso_time
+from fabric.model.rule import Rule
 from fabric.model.template import LaunchTemplate, LaunchTemplateVersion
 from fabric.model.vpc import subnet_id, vpc_id
+from fabric.model.snapshot import Snapshot
+from fabric.model.volume import Volume
 from fabric.store.interface import IViews
 
 SHAPES = (*("Instance", "Reservation", "InstanceStatus", "KeyPairInfo", "Image", "SecurityGroup", "TagDescription"),)
 SHAPES += ("Address", "InstanceNetworkInterface", "NetworkInterface")
+SHAPES += VOLUME_SHAPES
 SHAPES += ("PlacementGroup", "LaunchTemplate", "LaunchTemplateVersion")
+SHAPES += ("SecurityGroupRule", "SecurityGroupForVpc")
 """What the renderers here need of EC2's model."""
 
 NAME = "ec2"
@@ -64,6 +72,7 @@ Join = Callable[[list[bytes], Any], tuple[bytes, Any]]
 RESOURCE_TYPES = {"instance": "instance", "key_pair": "key-pair", "image": "image", "group": "security-group"}
 RESOURCE_TYPES |= {"placement_group": "placement-group", "launch_template": "launch-template"}
 RESOURCE_TYPES |= {"volume": "volume", "snapshot": "snapshot", "address": "elastic-ip"}
+RESOURCE_TYPES |= {"rule": "security-group-rule"}
 """EC2's name for each kind that has tags."""
 
 _REMEMBERED = 512
@@ -105,10 +114,18 @@ class EC2Views:
         self._image = answers.item("Image")
         self._key_pair = answers.item("KeyPairInfo")
         self._group = answers.item("SecurityGroup")
+        self._group_rule = answers.item("SecurityGroupRule")
+        self._group_for_vpc = answers.item("SecurityGroupForVpc")
         self._placement_group = answers.item("PlacementGroup")
         self._launch_template = answers.item("LaunchTemplate")
         self._template_version = answers.item("LaunchTemplateVersion")
+        self._volume = answers.item("Volume")
+        self._volume_status = answers.item("VolumeStatusItem")
+        self._modification = answers.item("VolumeModification")
+        self._snapshot = answers.item("Snapshot")
         self._kinds: dict[str, Callable[[Any], bytes]] = {
+            Volume.kind: lambda record: self._volume(volume(record)),
+            Snapshot.kind: self._view_snapshot,
             Instance.kind: self._view_instance,
             Address.kind: lambda record: self._address(address(record)),
             Image.kind: self._view_image,
@@ -139,6 +156,14 @@ class EC2Views:
         """An instance's interface as DescribeNetworkInterfaces lists it."""
         return self._network_interface(network_interface(record, self.domain))
 
+    def render_volume_status(self, record: Volume) -> bytes:
+        """A volume as DescribeVolumeStatus lists it."""
+        return self._volume_status(volume_status(record))
+
+    def render_modification(self, record: Volume) -> bytes:
+        """A volume's growth as DescribeVolumesModifications lists it."""
+        return self._modification(modification(record))
+
     def render_public_key(self, record: KeyPair) -> bytes:
         """A key pair with its public key."""
         return self._key_pair({**key_pair(record), "PublicKey": record.public_key})
@@ -148,6 +173,14 @@ class EC2Views:
         resource, kind, key, value = tag
         shown = {"Key": key, "ResourceId": resource, "ResourceType": RESOURCE_TYPES[kind], "Value": value}
         return self._tag(shown)
+
+    def render_rule(self, record: SecurityGroup, rule: Rule) -> bytes:
+        """A rule as DescribeSecurityGroupRules lists it."""
+        return self._group_rule(security_group_rule(record, rule))
+
+    def render_group_for_vpc(self, record: SecurityGroup) -> bytes:
+        """A group as GetSecurityGroupsForVpc lists it."""
+        return self._group_for_vpc(group_for_vpc(record))
 
     def instance(self, record: Instance) -> Shown:
         """
@@ -173,13 +206,22 @@ class EC2Views:
         return _INTERFACE % self._interface(changing_interface(record, port, self.domain) | settled_interface(*common))
 
     def _view_image(self, record: Image) -> bytes:
-        shown = image(record)
-        tags = shown.pop("Tags")
-        item = self._image(shown)
-        if not tags:
-            return b"%b\0%b" % (record.project.encode(), item)
-        tagged = self._image({"Tags": tags}).removeprefix(b"<item>").removesuffix(b"</item>")
-        return b"%b\0%b\0%b\0</item>" % (record.project.encode(), item.removesuffix(b"</item>"), tagged)
+        return _private_tags(record.project, image(record), self._image)
+
+    def _view_snapshot(self, record: Snapshot) -> bytes:
+        return _private_tags(record.project, snapshot(record), self._snapshot)
+
+
+def _private_tags(project: str, shown: Shown, render: Callable[[Shown], bytes]) -> bytes:
+    """
+    The item of something that may be others' to see, for L{join_images}.
+    """
+    tags = shown.pop("Tags")
+    item = render(shown)
+    if not tags:
+        return b"%b\0%b" % (project.encode(), item)
+    tagged = render({"Tags": tags}).removeprefix(b"<item>").removesuffix(b"</item>")
+    return b"%b\0%b\0%b\0</item>" % (project.encode(), item.removesuffix(b"</item>"), tagged)
 
 
 def join_instances(views: list[bytes], opened: Any) -> tuple[bytes, Any]:
@@ -271,6 +313,7 @@ def _changing(record: Instance, domain: str) -> Shown:
         "VpcId": vpc,
         "SubnetId": subnet or None,
         "StateReason": record.reason and {"Code": record.reason.code, "Message": record.reason.message},
+        "BlockDeviceMappings": disks(record),
         "Tags": tags(record.tags) if record.tags else None,
     }
 
@@ -324,7 +367,6 @@ def _settled(
         "CpuOptions": {"CoreCount": vcpus, "ThreadsPerCore": 1},
         "ProductCodes": [],
         "RootDeviceType": "instance-store",
-        "BlockDeviceMappings": [],
         "VirtualizationType": "hvm",
         "Hypervisor": "xen",
         "PlatformDetails": "Linux/UNIX",
@@ -399,21 +441,6 @@ def key_pair(record: KeyPair) -> Shown:
         "CreateTime": record.created_at,
         "KeyName": record.name,
         "KeyFingerprint": record.fingerprint,
-    }
-
-
-def group(record: SecurityGroup) -> Shown:
-    """
-    A security group by the names of botocore's C{SecurityGroup}.
-    """
-    return {
-        "OwnerId": record.project,
-        "GroupId": record.id,
-        "GroupName": record.name,
-        "Description": record.description,
-        "IpPermissions": [],
-        "IpPermissionsEgress": [],
-        "Tags": tags(record.tags) if record.tags else None,
     }
 
 

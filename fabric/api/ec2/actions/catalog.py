@@ -17,8 +17,11 @@ from fabric.api.ec2.actions.launch import LaunchActions
 from fabric.api.ec2.actions.metadata_options import MetadataOptionsActions
 from fabric.api.ec2.actions.placement_groups import PlacementGroupActions
 from fabric.api.ec2.actions.places import PlaceActions
+from fabric.api.ec2.actions.rules import RuleActions
+from fabric.api.ec2.actions.snapshots import SnapshotActions
 from fabric.api.ec2.actions.tags import TagActions
 from fabric.api.ec2.actions.templates import TemplateActions
+from fabric.api.ec2.actions.volumes import VolumeActions
 from fabric.api.ec2.registry import Registry
 from fabric.api.ec2.views import EC2Views
 from fabric.cloud import Cloud
@@ -44,7 +47,10 @@ def ec2_actions(cloud: Cloud, views: EC2Views, region: str, endpoint: str) -> Re
     KeyPairActions(cloud.key_pairs, cloud.listings, views).register(registry)
     ImageActions(cloud.listings, views).register(registry)
     GroupActions(cloud.groups, cloud.listings, views).register(registry)
+    RuleActions(cloud.rules, views).register(registry)
     TagActions(cloud.tags, views).register(registry)
     PlaceActions(cloud.hosts, cloud.quotas, region, endpoint).register(registry)
     AddressActions(cloud.addresses, cloud.listings, views, region).register(registry)
+    VolumeActions(cloud.volumes, cloud.listings, views).register(registry)
+    SnapshotActions(cloud.snapshots, cloud.listings, views, region).register(registry)
     return registry

@@ -11,10 +11,11 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.ec2.actions.listing import Describe, all_records
 from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, missing
+from fabric.api.ec2.actions.rules import own_vpc
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
-from fabric.api.ec2.filters import FilterTable, Rule, constant, facet, literal, own_project
+from fabric.api.ec2.filters import FilterTable, Rule, constant, facet, literal, matcher, own_project
 from fabric.api.ec2.pagination import Bounds
 from fabric.api.ec2.registry import Action, Registry
 from fabric.api.ec2.views import EC2Views, tags
@@ -23,10 +24,11 @@ from fabric.cloud.groups import Groups
 from fabric.cloud.listings import Listings
 from fabric.errors import NotFound
 from fabric.model.group import SecurityGroup
+from fabric.model.vpc import vpc_id
 
 LONGEST = 255
 
-_OF_RULES = ("cidr", "from-port", "group-id", "group-name", "ipv6-cidr", "prefix-list-id", "protocol", "to-port")
+_OF_RULES = ("cidr", "from-port", "group-id", "group-name", "ipv6-cidr", "protocol", "to-port", "user-id")
 
 
 def _filters() -> FilterTable:
@@ -35,12 +37,28 @@ def _filters() -> FilterTable:
         "group-id": facet("id"),
         "group-name": facet("name"),
         "owner-id": own_project,
-        "vpc-id": constant(),
+        "vpc-id": _own_vpc,
     }
-    for name in (*_OF_RULES, "user-id"):
-        rules[f"ip-permission.{name}"] = constant()
-        rules[f"egress.ip-permission.{name}"] = constant()
+    for direction in ("ip-permission.", "egress.ip-permission."):
+        rules |= {direction + name: facet(direction + name) for name in _OF_RULES}
+        rules[direction + "prefix-list-id"] = constant()
     return FilterTable(rules)
+
+
+def _own_vpc(caller: Caller, values: tuple[str, ...]) -> bool:
+    return matcher(values)(vpc_id(caller.project))
+
+
+def _filters_for_vpc() -> FilterTable:
+    return FilterTable(
+        {
+            "description": facet("description"),
+            "group-id": facet("id"),
+            "group-name": facet("name"),
+            "owner-id": own_project,
+            "primary-vpc-id": _own_vpc,
+        }
+    )
 
 
 class GroupActions:
@@ -54,13 +72,24 @@ class GroupActions:
         self._list = Describe(
             listings, SecurityGroup, "securityGroupInfo", _filters(), views.render_one, bounds=Bounds(5, 1000)
         )
+        self._for_vpc = Describe(
+            listings,
+            SecurityGroup,
+            "securityGroupForVpcSet",
+            _filters_for_vpc(),
+            views.render_group_for_vpc,
+            always=True,
+            bounds=Bounds(5, 1000),
+        )
         self._have_default: set[str] = set()
 
     def register(self, registry: Registry) -> None:
         """Add the actions, with what each honours."""
-        registry.add(Action("CreateSecurityGroup", self.create, ("GroupName", "Description", "TagSpecifications")))
+        registry.add(Action("CreateSecurityGroup", self.create, ("GroupName", "Description", "VpcId", "TagSpecifications")))
         listed = ("GroupIds", "GroupNames", "Filters", "MaxResults", "NextToken")
         registry.add(Action("DescribeSecurityGroups", self.describe, listed))
+        for_vpc = ("VpcId", "Filters", "MaxResults", "NextToken")
+        registry.add(Action("GetSecurityGroupsForVpc", self.for_vpc, for_vpc))
         registry.add(Action("DeleteSecurityGroup", self.delete, ("GroupId", "GroupName")))
 
     def create(self, call: Call) -> Deferred[Answer]:
@@ -71,6 +100,8 @@ class GroupActions:
         description = _text("GroupDescription", call.parameters["Description"])
         if name.startswith("sg-"):
             raise invalid(f"Value ({name}) for parameter GroupName is invalid. It must not start with 'sg-'.")
+        if call.parameters.get("VpcId"):
+            own_vpc(call, call.parameters["VpcId"])
         given = tags_at_creation(call.parameters, "security-group")
         made = self._groups.create(call.caller, name, description, given)
         return made.addCallback(lambda group: {"GroupId": group.id, "Tags": tags(group.tags) if group.tags else None})
@@ -85,13 +116,27 @@ class GroupActions:
         narrowing = self._list.narrow(call)
         ids = check_ids("group", call.parameters.get("GroupIds") or ())
         names = tuple(dict.fromkeys(call.parameters.get("GroupNames") or ()))
-        if caller.project not in self._have_default:
-            yield self._groups.ensure_default(caller)
-            self._have_default.add(caller.project)
+        yield self._ensure_default(caller)
         if names:
             yield self._check_names(caller, names)
             narrowing.add(("name", tuple(map(literal, names))))
         return (yield self._list.listing(call, narrowing, ids))  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def for_vpc(self, call: Call) -> Generator[Deferred[Any], Any, Answer]:
+        """
+        The groups that instances in the project's network may be in: all.
+        """
+        own_vpc(call, call.parameters["VpcId"])
+        narrowing = self._for_vpc.narrow(call)
+        yield self._ensure_default(call.caller)
+        return (yield self._for_vpc.listing(call, narrowing))  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def _ensure_default(self, caller: Caller) -> Generator[Deferred[Any], Any, None]:
+        if caller.project not in self._have_default:
+            yield self._groups.ensure_default(caller)
+            self._have_default.add(caller.project)
 
     @inlineCallbacks
     def _check_names(self, caller: Caller, names: Sequence[str]) -> Generator[Deferred[Any], Any, None]:

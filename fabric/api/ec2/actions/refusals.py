@@ -17,6 +17,9 @@ _MALFORMED = {
     "kernel": ("InvalidAMIID.Malformed", ("kernel",)),
     "ramdisk": ("InvalidAMIID.Malformed", ("ramdisk",)),
     "group": ("InvalidGroupId.Malformed", ("group",)),
+    "volume": ("InvalidVolumeID.Malformed", ("volume",)),
+    "snapshot": ("InvalidSnapshotID.Malformed", ("snapshot",)),
+    "rule": ("InvalidSecurityGroupRuleId.Malformed", ("rule",)),
     "launch_template": ("InvalidLaunchTemplateId.Malformed", ("launch_template",)),
     "placement_group": ("InvalidPlacementGroupId.Malformed", ("placement_group",)),
 }

@@ -41,7 +41,7 @@ FILTERS = FilterTable(
 )
 
 _PLACES = {"resource-id": 0, "resource-type": 1, "key": 2, "value": 3}
-_KINDS = (*(cls.kind for cls in TAGGABLE), "kernel", "ramdisk")
+_KINDS = (*(cls.kind for cls in TAGGABLE), "kernel", "ramdisk", "rule")
 
 
 class TagActions:
