@@ -171,6 +171,13 @@ class Deployment:
         for service in self.services.values():
             service.start()
         self.await_well()
+        await_true(self._all_reported, "every host has reported")
+
+    def _all_reported(self) -> bool:
+        """Whether the controller has heard of every host; before that nothing is launched there."""
+        beats = self.wait(self.store.beats)
+        hosts = range(1, self._counts.get("cloud-compute", 0) + 1)
+        return all(f"compute.node{number}" in beats for number in hosts)
 
     @inlineCallbacks
     def _bootstrap(self) -> Generator[Deferred[Any], Any, User]:

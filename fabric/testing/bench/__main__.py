@@ -182,7 +182,7 @@ def main(arguments: list[str]) -> int:
     def begin() -> None:
         measured = deferToThread(measure, options, reactor)
         measured.addCallback(lambda code: status.insert(0, code))
-        measured.addErrback(lambda failure: failure.printTraceback())
+        measured.addErrback(lambda failure: failure.printTraceback(sys.stderr))
         measured.addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)

@@ -170,11 +170,20 @@ def cycles(results: Results, effort: Effort, targets: Sequence[Target], counts: 
         fill(target, 1)
     for _ in _rounds(effort):
         for target in targets:
-            asker = Asker(target)
-            look = _look_cost(target, asker)
-            for count in counts:
-                _cycles(results, target, asker, count, look, max(2, round(effort.seconds * 100 / count / 2)))
-            asker.close()
+            try:
+                _cycles_of(results, effort, target, counts)
+            except (ValueError, RuntimeError, OSError) as error:
+                if target.name == "fabric":
+                    raise
+                results.notes.append(f"{target.name} broke down in a cycle: {str(error).splitlines()[0]}")
+
+
+def _cycles_of(results: Results, effort: Effort, target: Target, counts: Sequence[int]) -> None:
+    asker = Asker(target)
+    look = _look_cost(target, asker)
+    for count in counts:
+        _cycles(results, target, asker, count, look, max(2, round(effort.seconds * 100 / count / 2)))
+    asker.close()
 
 
 def _look_cost(target: Target, asker: Asker) -> float:
