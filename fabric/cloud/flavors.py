@@ -64,7 +64,6 @@ class Flavors:
         @raise AlreadyExists: there is a type of that name.
         @raise InvalidValue: its name or a number can't be.
         """
-        _check(flavor)
         return until_written(lambda: self._write(caller, flavor.name, flavor))
 
     def delete(self, caller: Caller, name: str) -> Deferred[Flavor]:
@@ -78,6 +77,8 @@ class Flavors:
 
     @inlineCallbacks
     def _write(self, caller: Caller, name: str, flavor: Flavor | None) -> Generator[Deferred[Any], Any, Flavor]:
+        if flavor is not None:
+            _check(flavor)
         [stored] = yield self._store.read(InstanceType, [name])
         before = stored.record.flavor if stored else BUILT_IN.get(name)
         if flavor is not None and before is not None:

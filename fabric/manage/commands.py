@@ -82,7 +82,7 @@ def commands(credentials: Credentials) -> list[Command]:
     """
     @param credentials: whose endpoint stands in the C{cloudrc}s that are made.
     """
-    return [*_users(), *_projects(credentials), *_roles(), *_networks(), *_hosts(), *_quotas(), *_state()]
+    return [*_users(), *_projects(credentials), *_roles(), *_networks(), *_hosts(), *_flavors(), *_quotas(), *_state()]
 
 
 _PROJECT = argument("--project", help="in this project; everywhere without it")
@@ -290,6 +290,41 @@ def _hosts() -> list[Command]:
             rows("host", "name", "holdings", "found_at", "remove_at"),
         ),
     ]
+
+
+def _flavors() -> list[Command]:
+    """
+    Instance types, which the first Nova called both C{flavor} and
+    C{instance_type}.
+    """
+    name = argument("name", metavar="NAME")
+    columns = ("name", "vcpus", "memory_mb", "disk_gb", "ephemeral_gb")
+    numbers = (
+        argument("vcpus", metavar="VCPUS", type=int),
+        argument("memory_mb", metavar="MEMORY", type=int, help="in MiB"),
+        argument("disk_gb", metavar="DISK", type=int, help="of the root disk, in GiB"),
+        argument("--ephemeral", dest="ephemeral_gb", type=int, default=0, help="of the scratch disk, in GiB"),
+    )
+    found: list[Command] = []
+    for word in ("flavor", "instance_type"):
+        found += [
+            Command(f"{word} list", "every instance type", (), ask("DescribeFlavors"), rows(*columns)),
+            Command(
+                f"{word} create",
+                "make an instance type",
+                (name, *numbers),
+                ask("CreateFlavor", *columns),
+                pairs,
+            ),
+            Command(
+                f"{word} delete",
+                "let nothing more be launched of an instance type",
+                (name,),
+                ask("DeleteFlavor", "name"),
+                done,
+            ),
+        ]
+    return found
 
 
 def _services(result: Any) -> str:

@@ -14,6 +14,7 @@ from fabric.api.admin.registry import action
 from fabric.cloud import Cloud
 from fabric.cloud.access import Caller
 from fabric.model.codec import encode
+from fabric.model.flavor import Flavor
 from fabric.store.interface import IStore
 
 Result = Generator[Deferred[Any], Any, Any]
@@ -90,6 +91,28 @@ class MachineActions:
     def DeleteNetwork(self, caller: Caller, id: str) -> Deferred[None]:
         """Remove a network that nothing uses."""
         return self._cloud.networks.delete(caller, id)
+
+    @action
+    @inlineCallbacks
+    def DescribeFlavors(self, caller: Caller) -> Result:
+        """Every instance type."""
+        flavors = yield self._cloud.flavors.all()
+        return [encode(flavor) for flavor in flavors.values()]
+
+    @action
+    @inlineCallbacks
+    def CreateFlavor(
+        self, caller: Caller, name: str, vcpus: int, memory_mb: int, disk_gb: int, ephemeral_gb: int = 0
+    ) -> Result:
+        """Make an instance type."""
+        flavor = yield self._cloud.flavors.create(caller, Flavor(name, vcpus, memory_mb, disk_gb, ephemeral_gb))
+        return encode(flavor)
+
+    @action
+    @inlineCallbacks
+    def DeleteFlavor(self, caller: Caller, name: str) -> Result:
+        """Let nothing more be launched of an instance type."""
+        yield self._cloud.flavors.delete(caller, name)
 
     @action
     @inlineCallbacks
