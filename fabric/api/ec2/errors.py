@@ -99,8 +99,8 @@ _KINDS = {
         "The reservation '{}' does not exist",
         "The reservations '{}' do not exist",
     ),
-    "volume": ("InvalidVolume", "The volume '{}' does not exist", "The volumes '{}' do not exist"),
-    "snapshot": ("InvalidSnapshot", "The snapshot '{}' does not exist", "The snapshots '{}' do not exist"),
+    "volume": ("InvalidVolume", "The volume '{}' does not exist.", "The volumes '{}' do not exist."),
+    "snapshot": ("InvalidSnapshot", "The snapshot '{}' does not exist.", "The snapshots '{}' do not exist."),
 }
 
 _ALWAYS_IDS = ("instance", "image", "volume", "snapshot")

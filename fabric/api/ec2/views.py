@@ -283,10 +283,11 @@ def instance(record: Instance, domain: str = DOMAIN) -> Shown:
     """
     shown = _changing(record, domain) | _settled(*_of_launch(record))
     port = interface_port(record)
+    shown["NetworkInterfaces"] = []
     if port is not None:
         zone = record.zone or record.wanted_zone
         common = settled_interface(record.project, port.network, zone, record.groups, record.source_dest_check)
-        shown["NetworkInterfaces"] = [changing_interface(record, port, domain) | common]
+        shown["NetworkInterfaces"].append(changing_interface(record, port, domain) | common)
     return shown
 
 

@@ -16,6 +16,7 @@ from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
 from fabric.api.ec2.registry import Action, Registry
 from fabric.api.ec2.views import Shown
+from fabric.api.ec2.volume_views import disks
 from fabric.cloud.images import Images
 from fabric.cloud.instances import Instances
 from fabric.model.image import Image
@@ -29,7 +30,7 @@ def _value(value: object) -> Shown:
 
 
 SHOWN: dict[str, Callable[[Instance], Shown]] = {
-    "blockDeviceMapping": lambda instance: {"BlockDeviceMappings": []},
+    "blockDeviceMapping": lambda instance: {"BlockDeviceMappings": disks(instance)},
     "disableApiStop": lambda instance: {"DisableApiStop": _value(instance.api_stop_disabled)},
     "disableApiTermination": lambda instance: {"DisableApiTermination": _value(instance.api_termination_disabled)},
     "ebsOptimized": lambda instance: {"EbsOptimized": _value(instance.ebs_optimized)},

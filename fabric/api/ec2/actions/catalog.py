@@ -22,6 +22,7 @@ from fabric.api.ec2.actions.snapshots import SnapshotActions
 from fabric.api.ec2.actions.tags import TagActions
 from fabric.api.ec2.actions.templates import TemplateActions
 from fabric.api.ec2.actions.volumes import VolumeActions
+from fabric.api.ec2.actions.vpc import VpcActions
 from fabric.api.ec2.registry import Registry
 from fabric.api.ec2.views import EC2Views
 from fabric.cloud import Cloud
@@ -35,7 +36,7 @@ def ec2_actions(cloud: Cloud, views: EC2Views, region: str, endpoint: str) -> Re
     @return: every action with its handler and what it honours.
     """
     registry = Registry()
-    LaunchActions(cloud.instances, cloud.hosts, cloud.templates, views).register(registry)
+    LaunchActions(cloud.instances, cloud.hosts, cloud.templates, cloud.networks, views).register(registry)
     InstanceActions(cloud.instances, cloud.listings, views).register(registry)
     AttributeActions(cloud.instances, cloud.images).register(registry)
     FlavorActions(cloud.flavors, cloud.hosts, cloud.instances, region).register(registry)
@@ -50,6 +51,7 @@ def ec2_actions(cloud: Cloud, views: EC2Views, region: str, endpoint: str) -> Re
     RuleActions(cloud.rules, views).register(registry)
     TagActions(cloud.tags, views).register(registry)
     PlaceActions(cloud.hosts, cloud.quotas, region, endpoint).register(registry)
+    VpcActions(cloud.networks, cloud.hosts, cloud.listings, views).register(registry)
     AddressActions(cloud.addresses, cloud.listings, views, region).register(registry)
     VolumeActions(cloud.volumes, cloud.listings, views).register(registry)
     SnapshotActions(cloud.snapshots, cloud.listings, views, region).register(registry)
