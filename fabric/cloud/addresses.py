@@ -142,7 +142,9 @@ class Addresses:
         """
         Give an address back.  It is free for others when no host has it.
 
-        @raise NotFound: the project holds no such address.
+        @raise NotFound: the project holds no such address; its kind is
+            C{allocation}, C{address}, or C{others_address} when it is named by
+            itself and somebody else holds it.
         @raise InUse: it leads to an instance.
         """
         yield until_written(lambda: self._release_once(caller, named))
@@ -284,8 +286,10 @@ def _want(named: Named) -> Want:
 
 
 def _own(caller: Caller, named: Named, stored: Stored[Address] | None) -> Stored[Address]:
-    if stored is None or stored.record.project != caller.project or stored.record.released:
+    if stored is None or stored.record.released:
         raise NotFound("allocation" if named.allocation else "address", named.text)
+    if stored.record.project != caller.project:  # that somebody has it is no secret, as everybody may try to take it
+        raise NotFound("allocation" if named.allocation else "others_address", named.text)
     return stored
 
 

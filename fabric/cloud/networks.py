@@ -15,7 +15,7 @@ from fabric.cloud.access import Caller
 from fabric.errors import AlreadyExists, InvalidValue, NotFound, Unsupported
 from fabric.ids import new_id
 from fabric.model.network import Network
-from fabric.model.record import ALL
+from fabric.model.record import ALL, PUBLIC
 from fabric.store.interface import IStore, Query, Want
 
 MANAGERS = ("flat",)
@@ -125,6 +125,31 @@ class Networks:
         transaction.idle("network", id)
         yield self._store.commit(transaction)
         self._memo.pop(id, None)
+
+    @inlineCallbacks
+    def visible(self, caller: Caller) -> Generator[Deferred[Any], Any, Sequence[Network]]:
+        """
+        The networks that the caller's project may use: the one that launches
+        use first, then the others, oldest first.
+        """
+        found: list[Network] = []
+        cursor = ""
+        while True:
+            page = yield self._store.records(Network, Query("network", (caller.project, PUBLIC), cursor=cursor))
+            found += [stored.record for stored in page.items]
+            cursor = page.cursor
+            if not cursor:
+                return sorted(found, key=lambda network: network.label != self.default)
+
+    @inlineCallbacks
+    def free(self) -> Generator[Deferred[Any], Any, dict[str, int]]:
+        """
+        How many addresses of each network, by id, nobody holds.
+        """
+        pools = yield self._store.pools()
+        return {
+            name.removeprefix("fixed:"): free for name, (free, _) in pools.items() if name.startswith("fixed:")
+        }
 
     @inlineCallbacks
     def list(self, caller: Caller) -> Generator[Deferred[Any], Any, list[Network]]:

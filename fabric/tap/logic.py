@@ -56,6 +56,8 @@ def first_start(reactor: Any, settings: Settings, parts: Assembly) -> Generator[
         yield parts.cloud.networks.ensure(
             wanted.label, wanted.cidr, bridge=wanted.bridge, reserved=wanted.reserved, dns=wanted.dns
         )
+    if wanted.floating:
+        yield parts.cloud.ranges.ensure("public", wanted.floating)
 
 
 def controller(reactor: Any, settings: Settings, store: IStore, queue: Any, parts: Assembly) -> WorkerService:

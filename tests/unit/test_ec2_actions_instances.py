@@ -106,7 +106,7 @@ class DescribeTests(EC2Case):
     @inlineCallbacks
     def test_unknown_id_with_hopeless_filter(self) -> Steps:
         """An id is looked for even where the filters can't match anything."""
-        filters = [{"Name": "vpc-id", "Values": ["*"]}]
+        filters = [{"Name": "spot-instance-request-id", "Values": ["*"]}]
         yield self.refused(
             "InvalidInstanceID.NotFound", "DescribeInstances", InstanceIds=["i-12345678"], Filters=filters
         )
@@ -239,7 +239,8 @@ class FilterTests(EC2Case):
         self.assertEqual((yield self.matching("owner-id", "alpha")), [id])
         self.assertEqual((yield self.matching("owner-id", "beta")), [])
         self.assertEqual((yield self.matching("tenancy", "def*")), [id])
-        self.assertEqual((yield self.matching("vpc-id", "*")), [])
+        self.assertEqual((yield self.matching("vpc-id", "vpc-*")), [id])
+        self.assertEqual((yield self.matching("spot-instance-request-id", "*")), [])
 
     @inlineCallbacks
     def test_unknown(self) -> Steps:

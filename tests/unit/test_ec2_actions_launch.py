@@ -149,7 +149,7 @@ class RunTests(EC2Case):
         """What this cloud does not do is refused by name, never dropped."""
         for wrong in (
             {"BlockDeviceMappings": [{"DeviceName": "/dev/sdb", "Ebs": {"VolumeSize": 1}}]},
-            {"NetworkInterfaces": [{"DeviceIndex": 0}]},
+            {"NetworkInterfaces": [{"DeviceIndex": 1}]},
             {"IamInstanceProfile": {"Name": "x"}},
             {"LaunchTemplate": {"LaunchTemplateId": "lt-1"}},
             {"Placement": {"Tenancy": "dedicated"}},

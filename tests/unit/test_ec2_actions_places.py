@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import inlineCallbacks
 
 from fabric.model.flavor import BUILT_IN
+from fabric.model.vpc import vpc_id
 from tests.unit.ec2_stage import ANN, ENDPOINT, REGION, EC2Case
 
 Steps = Generator[Any, Any, None]
@@ -98,7 +99,8 @@ class PlaceTests(EC2Case):
             for each in answer["AccountAttributes"]
         }
         self.assertEqual(found["max-instances"], ["20"])
-        self.assertEqual((found["supported-platforms"], found["default-vpc"]), (["EC2"], ["none"]))
+        self.assertEqual((found["supported-platforms"], found["default-vpc"]), (["VPC"], [vpc_id("alpha")]))
+        self.assertEqual(found["max-elastic-ips"], ["5"])
         answer = yield self.ask("DescribeAccountAttributes", AttributeNames=["default-vpc"])
         self.assertEqual(len(answer["AccountAttributes"]), 1)
         yield self.refused("InvalidParameterValue", "DescribeAccountAttributes", AttributeNames=["colour"])

@@ -12,6 +12,8 @@ import attrs
 import orjson
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from fabric.api.ec2.actions.launch_network import HONOURED as ON_NETWORK
+from fabric.api.ec2.actions.launch_network import in_subnet, one_interface
 from fabric.api.ec2.actions.metadata_options import METADATA_OPTIONS, metadata_asked
 from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, invalid_value, missing, unsupported
 from fabric.api.ec2.actions.tagging import tags_at_creation
@@ -23,6 +25,7 @@ from fabric.api.ec2.views import EC2Views, reservation
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.instances import Instances
 from fabric.cloud.launch import LaunchSpec
+from fabric.cloud.networks import Networks
 from fabric.cloud.templates import Named, Templates
 from fabric.model import flavor as flavors
 
@@ -51,7 +54,6 @@ HARMLESS: dict[str, tuple[object, ...]] = {
     "EnablePrimaryIpv6": (False,),
     "Ipv6AddressCount": (0,),
     "AdditionalInfo": ("",),
-    "SubnetId": ("",),
     "PrivateIpAddress": ("",),
 }
 """What is taken only with the values that say what happens anyway."""
@@ -66,6 +68,7 @@ HONOURED = (
     *("TagSpecifications", "Placement.AvailabilityZone", "KernelId", "RamdiskId", "ClientToken", "Monitoring.Enabled"),
     *("DisableApiTermination", "DisableApiStop", "InstanceInitiatedShutdownBehavior", "EbsOptimized"),
     *("Placement.GroupName", "Placement.GroupId", "Placement.PartitionNumber", "LaunchTemplate", *METADATA_OPTIONS),
+    *ON_NETWORK,
 )
 
 
@@ -74,8 +77,11 @@ class LaunchActions:
     The action that makes instances.
     """
 
-    def __init__(self, instances: Instances, hosts: Hosts, templates: Templates, views: EC2Views) -> None:
+    def __init__(
+        self, instances: Instances, hosts: Hosts, templates: Templates, networks: Networks, views: EC2Views
+    ) -> None:
         self._instances = instances
+        self._networks = networks
         self._hosts = hosts
         self._templates = templates
         self._views = views
@@ -92,11 +98,14 @@ class LaunchActions:
         parameters, origin = call.parameters, {}
         if parameters.get("LaunchTemplate"):
             parameters, origin = yield self._with_template(call)
+        parameters = one_interface(parameters)
         spec = attrs.evolve(launch_spec(parameters), digest_of=_digest_of(call.parameters))
         if origin:
             spec = attrs.evolve(spec, tags=spec.tags | origin)
         if spec.zone:
             yield self._check_zone(spec.zone)
+        if parameters.get("SubnetId"):
+            spec = yield in_subnet(self._networks, self._hosts, call.caller, parameters["SubnetId"], spec)
         instances = yield self._instances.run(call.caller, spec)
         return {**reservation(instances[0]), "Instances": [self._views.instance(each) for each in instances]}
 
@@ -221,8 +230,6 @@ def refuse_others(parameters: Mapping[str, Any]) -> None:
 def _refuse_unless(path: str, value: object, harmless: tuple[object, ...]) -> None:
     if value in harmless:
         return
-    if path == "SubnetId":
-        raise EC2Error("InvalidSubnetID.NotFound", f"The subnet ID '{value}' does not exist")
     raise unsupported(f"{path} can't be '{value}': this cloud does not do that")
 
 

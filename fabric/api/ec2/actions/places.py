@@ -16,6 +16,7 @@ from fabric.api.ec2.registry import Action, Registry
 from fabric.api.ec2.views import Shown
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.quotas import Quotas
+from fabric.model.vpc import vpc_id
 
 _OPT_IN = "opt-in-not-required"
 
@@ -117,12 +118,12 @@ class PlaceActions:
         """
         limits = yield self._quotas.limits(call.caller.project)
         values = {
-            "supported-platforms": "EC2",
-            "default-vpc": "none",
+            "supported-platforms": "VPC",
+            "default-vpc": vpc_id(call.caller.project),
             "max-instances": str(limits["instances"]),
-            "max-elastic-ips": "0",
-            "vpc-max-elastic-ips": "0",
-            "vpc-max-security-groups-per-interface": "0",
+            "max-elastic-ips": str(limits["addresses"]),
+            "vpc-max-elastic-ips": str(limits["addresses"]),
+            "vpc-max-security-groups-per-interface": str(limits["groups"]),
         }
         asked = call.parameters.get("AttributeNames") or list(values)
         for name in asked:
