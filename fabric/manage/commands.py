@@ -82,7 +82,8 @@ def commands(credentials: Credentials) -> list[Command]:
     """
     @param credentials: whose endpoint stands in the C{cloudrc}s that are made.
     """
-    return [*_users(), *_projects(credentials), *_roles(), *_networks(), *_hosts(), *_flavors(), *_quotas(), *_state()]
+    people = [*_users(), *_projects(credentials), *_roles()]
+    return [*people, *_networks(), *_floating(), *_hosts(), *_flavors(), *_quotas(), *_state()]
 
 
 _PROJECT = argument("--project", help="in this project; everywhere without it")
@@ -245,6 +246,35 @@ def _networks() -> list[Command]:
             "remove a network that nothing uses",
             (argument("id", metavar="NETWORK"),),
             ask("DeleteNetwork", "id"),
+            done,
+        ),
+    ]
+
+
+def _floating() -> list[Command]:
+    return [
+        Command(
+            "floating list",
+            "every range of floating addresses",
+            (),
+            ask("DescribeFloatingRanges"),
+            rows("id", "label", "cidr", "addresses", "free"),
+        ),
+        Command(
+            "floating create",
+            "make a range of floating addresses",
+            (
+                argument("label", metavar="LABEL"),
+                argument("cidr", metavar="RANGE", help="as 203.0.113.0/24"),
+            ),
+            ask("CreateFloatingRange", "label", "cidr"),
+            pairs,
+        ),
+        Command(
+            "floating delete",
+            "remove a range of which no address is held",
+            (argument("id", metavar="FLOATING"),),
+            ask("DeleteFloatingRange", "id"),
             done,
         ),
     ]

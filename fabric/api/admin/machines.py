@@ -116,6 +116,30 @@ class MachineActions:
 
     @action
     @inlineCallbacks
+    def DescribeFloatingRanges(self, caller: Caller) -> Result:
+        """Every range of floating addresses, with how many of them are free."""
+        ranges = yield self._cloud.ranges.list()
+        pools = yield self._store.pools()
+        rows = []
+        for each in ranges:
+            free, members = pools.get(each.pool, (0, 0))
+            rows.append(encode(each) | {"addresses": members, "free": free})
+        return rows
+
+    @action
+    @inlineCallbacks
+    def CreateFloatingRange(self, caller: Caller, label: str, cidr: str) -> Result:
+        """Make a range of floating addresses, for projects to hold."""
+        made = yield self._cloud.ranges.create(caller, label, cidr)
+        return encode(made)
+
+    @action
+    def DeleteFloatingRange(self, caller: Caller, id: str) -> Deferred[None]:
+        """Remove a range of which no address is held."""
+        return self._cloud.ranges.delete(caller, id)
+
+    @action
+    @inlineCallbacks
     def DescribeQuota(self, caller: Caller, project: str) -> Result:
         """A project's limits and what it uses of them."""
         limits = yield self._cloud.quotas.limits(project)

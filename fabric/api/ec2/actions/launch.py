@@ -12,11 +12,12 @@ import attrs
 import orjson
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from fabric.api.ec2.actions.launch_disks import HONOURED as ON_DISKS
+from fabric.api.ec2.actions.launch_disks import instance_tags, new_disks
 from fabric.api.ec2.actions.launch_network import HONOURED as ON_NETWORK
 from fabric.api.ec2.actions.launch_network import in_subnet, one_interface
 from fabric.api.ec2.actions.metadata_options import METADATA_OPTIONS, metadata_asked
 from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, invalid_value, missing, unsupported
-from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.actions.template_data import TEMPLATE_TAGS, merged
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
@@ -68,7 +69,7 @@ HONOURED = (
     *("TagSpecifications", "Placement.AvailabilityZone", "KernelId", "RamdiskId", "ClientToken", "Monitoring.Enabled"),
     *("DisableApiTermination", "DisableApiStop", "InstanceInitiatedShutdownBehavior", "EbsOptimized"),
     *("Placement.GroupName", "Placement.GroupId", "Placement.PartitionNumber", "LaunchTemplate", *METADATA_OPTIONS),
-    *ON_NETWORK,
+    *(*ON_NETWORK, *ON_DISKS),
 )
 
 
@@ -191,7 +192,8 @@ def launch_spec(parameters: Mapping[str, Any]) -> LaunchSpec:
         metadata=metadata_asked(parameters.get("MetadataOptions") or {}),
         user_data=user_data(parameters["UserData"]) if parameters.get("UserData") else "",
         client_token=token,
-        tags=tags_at_creation(parameters, "instance"),
+        tags=instance_tags(parameters),
+        disks=new_disks(parameters),
         shutdown_behavior=shutdown_behavior(parameters.get("InstanceInitiatedShutdownBehavior") or "stop"),
         api_termination_disabled=bool(parameters.get("DisableApiTermination")),
         api_stop_disabled=bool(parameters.get("DisableApiStop")),

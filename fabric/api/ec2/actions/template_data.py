@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from fabric.api.ec2.actions.launch_disks import HONOURED as ON_DISKS
 from fabric.api.ec2.actions.metadata_options import METADATA_OPTIONS
 from fabric.model.instance import Instance
 
@@ -21,7 +22,7 @@ PLAIN = (
     *("KernelId", "EbsOptimized", "ImageId", "InstanceType", "KeyName", "Monitoring.Enabled", "RamDiskId"),
     *("DisableApiTermination", "DisableApiStop", "InstanceInitiatedShutdownBehavior", "UserData", "TagSpecifications"),
     *("SecurityGroupIds", "SecurityGroups", "Placement.AvailabilityZone", "Placement.GroupName", "Placement.GroupId"),
-    *("Placement.PartitionNumber", *METADATA_OPTIONS),
+    *("Placement.PartitionNumber", *METADATA_OPTIONS, *ON_DISKS),
 )
 """What RunInstances does with a value of its own."""
 

@@ -19,6 +19,7 @@ from fabric.api.ec2.actions.launch import (
     template_named,
     user_data,
 )
+from fabric.api.ec2.actions.launch_disks import instance_tags, new_disks
 from fabric.api.ec2.actions.listing import Describe, all_records, paged
 from fabric.api.ec2.actions.metadata_options import metadata_asked
 from fabric.api.ec2.actions.refusals import check_ids, combination, invalid_value, missing
@@ -274,7 +275,8 @@ def checked_data(data: Mapping[str, Any]) -> Mapping[str, Any]:
     refuse_others(launch)
     placement(launch)
     metadata_asked(launch.get("MetadataOptions") or {})
-    tags_at_creation(launch, "instance")
+    instance_tags(launch)
+    new_disks(launch)
     for name, kind in (("ImageId", "image"), ("KernelId", "kernel"), ("RamdiskId", "ramdisk")):
         if launch.get(name):
             check_ids(kind, [launch[name]])
