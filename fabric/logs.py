@@ -9,6 +9,7 @@ the event's fields too, but for those whose names say that they are secret.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, TextIO
 
 from twisted.logger import (
@@ -20,6 +21,7 @@ from twisted.logger import (
     LogLevelFilterPredicate,
     eventAsText,
     formatEvent,
+    formatTime,
 )
 from twisted.python.failure import Failure
 
@@ -48,14 +50,34 @@ def as_text(event: LogEvent) -> str:
     @return: C{time [room#level] [request id] what happened}, a traceback after
         it where there is one.
     """
-    request_id = event.get("request_id")
-    text = eventAsText(event, includeSystem=False)
-    if not text.strip():
+    if "log_failure" in event:
+        stamp, _, what = eventAsText(event, includeSystem=False).partition(" ")
+    else:
+        moment = event.get("log_time")
+        stamp, what = "-" if moment is None else _stamp(int(moment)), _message(event)
+    if not what.strip():
         return ""
-    stamp, _, what = text.partition(" ")
+    request_id = event.get("request_id")
     level = event.get("log_level", LogLevel.info).name
     request = f" [{request_id}]" if request_id else ""
     return f"{stamp} [{event.get('log_namespace', '-')}#{level}]{request} {_clean(what)}\n"
+
+
+@lru_cache(maxsize=8)
+def _stamp(second: int) -> str:
+    """A second as text: many lines share it, and making it takes longer than all the rest."""
+    return formatTime(second)
+
+
+def _message(event: LogEvent) -> str:
+    """What Twisted makes of an event, by the shorter way where its format asks for no calls."""
+    template = event.get("log_format")
+    if type(template) is str and "()" not in template and "log_flattened" not in event:
+        try:
+            return template.format_map(event)
+        except Exception:
+            return formatEvent(event)  # which says in the line what was wrong with it
+    return formatEvent(event)
 
 
 def _clean(text: str) -> str:

@@ -56,6 +56,21 @@ class TextTests(SynchronousTestCase):
         lines.log.info("spawned {id}", id="i-1", request_id="req-7")
         self.assertTrue(lines.out.getvalue().endswith(" [fabric.compute.manager#info] [req-7] spawned i-1\n"))
 
+    def test_whole_format(self) -> None:
+        """Attributes, numbers and calls in a format are shown as Twisted shows them."""
+        lines = Lines("text")
+        lines.log.info("{fact.real} {part:.2f} {made()}", fact=3, part=0.126, made=lambda: "now")
+        lines.log.info("{fact.real} {part:.2f}", fact=3, part=0.126)
+        shown = lines.out.getvalue().splitlines()
+        self.assertTrue(shown[0].endswith(" 3 0.13 now"))
+        self.assertTrue(shown[1].endswith(" 3 0.13"))
+
+    def test_broken_format(self) -> None:
+        """A format whose field is missing is a line that says so, not an error."""
+        lines = Lines("text")
+        lines.log.info("spawned {id}")
+        self.assertIn("spawned {id}", lines.out.getvalue())
+
     def test_without_request(self) -> None:
         """An event that no request caused shows none."""
         lines = Lines("text")
