@@ -85,9 +85,7 @@ class Enforcement:
         return self._regrouped(request_id, instance).addErrback(self._unsent, request_id, instance.id)
 
     @inlineCallbacks
-    def members(
-        self, request_id: str, groups: Mapping[Place, set[str]]
-    ) -> Generator[Deferred[Any], Any, None]:
+    def members(self, request_id: str, groups: Mapping[Place, set[str]]) -> Generator[Deferred[Any], Any, None]:
         """
         Members of groups came or went: tell those that must know.
 
@@ -95,7 +93,8 @@ class Enforcement:
             new one and so need its rules.
         @raise FabricError: it could not be sent.
         """
-        yield gatherResults([self._turn(request_id, place, hosts) for place, hosts in groups.items()])
+        turns = [self._turn(request_id, place, hosts) for place, hosts in groups.items()]
+        yield gatherResults(turns, consumeErrors=True).addErrback(_first)
 
     @inlineCallbacks
     def host(self, request_id: str, host: str) -> Generator[Deferred[Any], Any, None]:
@@ -158,7 +157,7 @@ class Enforcement:
         turn = self._next.pop(place)
         self._running.add(place)
 
-        def over(result: None | Failure) -> None:
+        def over(result: Failure | None) -> None:
             self._running.discard(place)
             if place in self._next:
                 self._run(request_id, place)

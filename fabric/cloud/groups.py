@@ -120,9 +120,7 @@ def default_group(project: str, now: float) -> SecurityGroup:
     return _new(project, DEFAULT, "default group", now)
 
 
-def _new(
-    project: str, name: str, description: str, now: float, tags: Mapping[str, str] | None = None
-) -> SecurityGroup:
+def _new(project: str, name: str, description: str, now: float, tags: Mapping[str, str] | None = None) -> SecurityGroup:
     id = new_id("group")
     rules = opening_rules(id, project, name, own=name == DEFAULT)
     return SecurityGroup(id, project, name, description, now, rules, tags=dict(tags or {}))

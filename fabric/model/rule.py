@@ -30,8 +30,8 @@ MOST = 60
 
 LONGEST_DESCRIPTION = 255
 
-_RANGE = re.compile(r"^[0-9a-fA-F:.]{2,49}/[0-9]{1,3}$")
-_DESCRIPTION = re.compile(r"^[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]*$")
+_RANGE = re.compile(r"^[0-9a-fA-F:.]{2,49}/[0-9]{1,3}\Z")
+_DESCRIPTION = re.compile(r"^[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]*\Z")
 _LARGEST = {"tcp": 65535, "udp": 65535, "icmp": 255, "icmpv6": 255}
 
 

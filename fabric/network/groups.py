@@ -59,9 +59,7 @@ class HostGroups:
             self._regrouped.pop(instance, None)
 
     @inlineCallbacks
-    def _apply(
-        self, groups: Sequence[GroupOrder], whole: int, request_id: str
-    ) -> Generator[Deferred[Any], Any, None]:
+    def _apply(self, groups: Sequence[GroupOrder], whole: int, request_id: str) -> Generator[Deferred[Any], Any, None]:
         here = {group.id: group for group in (yield self._driver.groups())}
         wanted = after(here, groups, whole)
         if wanted != here:

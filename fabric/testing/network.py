@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from zope.interface.verify import verifyObject
 
 from fabric.errors import NotFound
-from fabric.network.interface import Floating, INetworkDriver, NetworkOrder, Plug
+from fabric.network.interface import Floating, GroupOrder, INetworkDriver, NetworkOrder, Plug, RuleOrder
 
 Steps = Generator[Deferred[Any], Any, None]
 
@@ -34,6 +34,24 @@ def floating(number: int, order: int = 1) -> Floating:
     """
     port = plug(number)
     return Floating(f"203.0.113.{number}", port.address, port.instance, port.network, port.mac, order)
+
+
+WEB = GroupOrder(
+    "sg-00000000000000001",
+    5,
+    (
+        RuleOrder(False, "tcp", 80, 81, "0.0.0.0/0"),
+        RuleOrder(False, "tcp", 80, 81, "::/0"),
+        RuleOrder(False, "icmp", 8, -1, "10.0.0.0/8"),
+        RuleOrder(True, "-1", -1, -1, "0.0.0.0/0"),
+        RuleOrder(False, "udp", 53, 53, group="sg-00000000000000002"),
+        RuleOrder(False, "47", -1, -1, group="sg-00000000000000003"),
+    ),
+)
+"""A group's rules, one of each sort; it is about L{PEERS} and about a group that is not known."""
+
+PEERS = GroupOrder("sg-00000000000000002", members_order=7, addresses=("10.0.0.2", "10.0.0.3"))
+"""A group's members."""
 
 
 class NetworkDriverContract:
@@ -199,6 +217,41 @@ class NetworkDriverContract:
         yield self.assertFloating(floating(2))
 
     @inlineCallbacks
+    def assertGroups(self, *expected: GroupOrder) -> Steps:
+        """These security groups are here and no others."""
+        found = yield self.driver.groups()
+        self.assertEqual(sorted(found, key=lambda g: str(g.id)), list(expected))  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_apply_groups(self) -> Steps:
+        """The groups are those that were applied last; twice is as once; ports stay."""
+        yield self.assertGroups()
+        yield self.driver.express(NETWORK)
+        yield self.driver.plug([attrs.evolve(plug(1), groups=(WEB.id,)), plug(2)])
+        for _ in range(2):
+            yield self.driver.apply_groups([WEB, PEERS])
+            yield self.assertGroups(WEB, PEERS)
+        changed = attrs.evolve(WEB, rules_order=6, rules=WEB.rules[:1])
+        more = attrs.evolve(PEERS, members_order=8, addresses=())
+        yield self.driver.apply_groups([more, changed])
+        yield self.assertGroups(changed, more)
+        yield self.driver.apply_groups([PEERS])
+        yield self.assertGroups(PEERS)
+        yield self.driver.apply_groups([])
+        yield self.assertGroups()
+        yield self.assertPorts(attrs.evolve(plug(1), groups=(WEB.id,)), plug(2))
+
+    @inlineCallbacks
+    def test_groups_of_ports(self) -> Steps:
+        """A port is in the groups that it was last plugged with, known here or not."""
+        yield self.driver.express(NETWORK)
+        yield self.driver.apply_groups([WEB])
+        for groups in ((WEB.id,), ("sg-00000000000000009", WEB.id), ()):
+            port = attrs.evolve(plug(1), groups=groups, groups_order=len(groups))
+            yield self.driver.plug([port])
+            yield self.assertPorts(port)
+
+    @inlineCallbacks
     def test_restart(self) -> Steps:
         """A driver finds what another one left, stopped properly or not."""
         yield self.driver.express(NETWORK)
@@ -208,12 +261,14 @@ class NetworkDriverContract:
         self.driver = self.make_driver()
         yield self.driver.start()
         yield self.driver.unplug([plug(2).instance])
+        yield self.driver.apply_groups([WEB, PEERS])
         self.addCleanup(self.driver.stop)  # type: ignore[attr-defined]
         self.driver = self.make_driver()
         yield self.driver.start()
         yield self.assertNetworks(NETWORK)
         yield self.assertPorts(plug(1))
         yield self.assertFloating(floating(1), floating(2))
+        yield self.assertGroups(WEB, PEERS)
 
     @inlineCallbacks
     def test_lost_reply(self) -> Steps:
@@ -223,6 +278,7 @@ class NetworkDriverContract:
             ("plug", lambda: self.driver.plug([plug(1)]), [plug(1)]),
             ("associate", lambda: self.driver.associate([floating(1)]), [plug(1)]),
             ("disassociate", lambda: self.driver.disassociate([floating(1).public]), [plug(1)]),
+            ("apply_groups", lambda: self.driver.apply_groups([WEB]), [plug(1)]),
             ("unplug", lambda: self.driver.unplug([plug(1).instance]), []),
             ("retire", lambda: self.driver.retire(NETWORK.id), []),
         ):
@@ -231,6 +287,7 @@ class NetworkDriverContract:
             yield act()
             yield self.assertPorts(*ports)
         yield self.assertNetworks()
+        yield self.assertGroups(WEB)
 
 
 def _key(port: Plug) -> tuple[str, str]:

@@ -162,6 +162,24 @@ class StoreContract:
         self.assertEqual((yield self.store.check(False)), [])
 
     @inlineCallbacks
+    def test_values(self) -> Generator[Deferred[Any], Any, None]:
+        """The values that a facet has in a scope, while any record has them; and a time that grows."""
+        yield self.write(
+            Sample("s1", "p", state="on", holds=()), Sample("s2", "p", state="on"), Sample("s3", "p", state="a=b")
+        )
+        yield self.write(Sample("s4", "q", state="off"))
+        first = yield self.store.values("sample", [("p", "state"), ("q", "state"), ("p", "nothing")])
+        self.assertEqual([sorted(values) for values in first.found], [["a=b", "on"], ["off"], []])
+        one, two = yield self.store.read(Sample, ["s1", "s3"])
+        yield self.write((one, attrs.evolve(one.record, state="off")), (two, attrs.evolve(two.record, state="off")))
+        later = yield self.store.values("sample", [("p", "state")])
+        self.assertEqual([sorted(values) for values in later.found], [["off", "on"]])
+        self.assertGreater(later.at, first.at)
+        nothing = yield self.store.values("sample", [])
+        self.assertEqual(nothing.found, [])
+        self.assertGreater(nothing.at, later.at)
+
+    @inlineCallbacks
     def test_unique(self) -> Generator[Deferred[Any], Any, None]:
         """A unique name has one holder, resolves to it, and moves in one write."""
         (a,) = yield self.write(Sample("a", name="n"))

@@ -45,7 +45,12 @@ permissions = st.one_of(
         ports,
         sides,
     ),
-    st.builds(lambda egress, number, side: permission(egress, str(number), 5, 6, **side), st.booleans(), st.sampled_from([-1, 2, 50, 132, 255]), sides),
+    st.builds(
+        lambda egress, number, side: permission(egress, str(number), 5, 6, **side),
+        st.booleans(),
+        st.sampled_from([-1, 2, 50, 132, 255]),
+        sides,
+    ),
     st.builds(
         lambda egress, name, kind, code, side: permission(egress, name, kind, -1 if kind == -1 else code, **side),
         st.booleans(),

@@ -85,7 +85,9 @@ class GroupActions:
 
     def register(self, registry: Registry) -> None:
         """Add the actions, with what each honours."""
-        registry.add(Action("CreateSecurityGroup", self.create, ("GroupName", "Description", "VpcId", "TagSpecifications")))
+        registry.add(
+            Action("CreateSecurityGroup", self.create, ("GroupName", "Description", "VpcId", "TagSpecifications"))
+        )
         listed = ("GroupIds", "GroupNames", "Filters", "MaxResults", "NextToken")
         registry.add(Action("DescribeSecurityGroups", self.describe, listed))
         for_vpc = ("VpcId", "Filters", "MaxResults", "NextToken")

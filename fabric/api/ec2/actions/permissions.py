@@ -14,9 +14,7 @@ from fabric.api.ec2.errors import EC2Error
 from fabric.cloud.rules import Wanted
 from fabric.model.rule import permission
 
-OLD_FORM = (
-    *("IpProtocol", "FromPort", "ToPort", "CidrIp", "SourceSecurityGroupName", "SourceSecurityGroupOwnerId"),
-)
+OLD_FORM = (*("IpProtocol", "FromPort", "ToPort", "CidrIp", "SourceSecurityGroupName", "SourceSecurityGroupOwnerId"),)
 
 _PAIR = ("UserId", "GroupName", "GroupId", "Description")
 
@@ -43,7 +41,9 @@ def wanted_rules(parameters: Parameters, egress: bool) -> list[Wanted]:
     listed = parameters.get("IpPermissions")
     old = [name for name in OLD_FORM if parameters.get(name) is not None]
     if listed and old:
-        raise combination(f"The parameter {old[0][:1].lower()}{old[0][1:]} cannot be used with the parameter ipPermissions")
+        raise combination(
+            f"The parameter {old[0][:1].lower()}{old[0][1:]} cannot be used with the parameter ipPermissions"
+        )
     if old:
         return [_old(parameters, egress)]
     return [wanted for each in listed or () for wanted in _several(each, egress)]
