@@ -27,6 +27,7 @@ from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
 from fabric.api.admin.registry import actions
 from fabric.api.site import Site
+from fabric.cloud.addresses import Named
 from fabric.cloud.launch import LaunchSpec
 from fabric.errors import QuotaExceeded
 from fabric.manage import cloudrc, main
@@ -310,6 +311,21 @@ class MachineTests(ManageCase):
         yield self.refused("NotFound", "host", "enable", "node1", "--topic", "nothing")
         yield self.refused("NotFound", "host", "explain", "i-00000000000000001")
         self.assertEqual((yield self.well("host", "strays")), [["HOST", "NAME", "HOLDINGS", "FOUND_AT", "REMOVE_AT"]])
+
+    @inlineCallbacks
+    def test_floating(self) -> Steps:
+        """Ranges of floating addresses are made, listed, and removed unless an address is held."""
+        made = yield self.json("floating", "create", "outside", "203.0.113.0/29")
+        (row,) = yield self.json("floating", "list")
+        self.assertEqual((row["id"], row["free"], row["addresses"]), (made["id"], 6, 6))
+        held = yield self.under_test.cloud.addresses.allocate(CALLER)
+        yield self.refused("InUse", "floating", "delete", made["id"])
+        yield self.under_test.cloud.addresses.release(CALLER, Named(held.id))
+        yield self.refused("AlreadyExists", "floating", "create", "outside", "203.0.113.0/29")
+        for range_ in ("203.0.113.4/30", "everything", "10.0.0.0/8", "::/120", "203.0.113.1/24"):
+            yield self.refused("InvalidValue", "floating", "create", "bad", range_)
+        yield self.well("floating", "delete", made["id"])
+        yield self.refused("NotFound", "floating", "delete", made["id"])
 
     @inlineCallbacks
     def test_networks(self) -> Steps:
