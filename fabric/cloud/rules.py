@@ -205,7 +205,8 @@ class Rules:
         offset, _, place = cursor.partition("|")
         if cursor and not offset.isdecimal():
             raise InvalidValue("NextToken", cursor, "not a token of this listing")
-        skip, items = int(offset or 0), []
+        skip = int(offset or 0)
+        items: list[Row] = []
         while True:
             query = Query("group", (caller.project,), tuple(filters), cursor=place)
             page = yield self._store.records(SecurityGroup, query)

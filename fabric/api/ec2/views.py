@@ -53,7 +53,7 @@ from fabric.model.snapshot import Snapshot
 from fabric.model.volume import Volume
 from fabric.store.interface import IViews
 
-SHAPES = (*("Instance", "Reservation", "InstanceStatus", "KeyPairInfo", "Image", "SecurityGroup", "TagDescription"),)
+SHAPES: tuple[str, ...] = (*("Instance", "Reservation", "InstanceStatus", "KeyPairInfo", "Image", "SecurityGroup", "TagDescription"),)
 SHAPES += ("Address", "InstanceNetworkInterface", "NetworkInterface")
 SHAPES += VOLUME_SHAPES
 SHAPES += ("PlacementGroup", "LaunchTemplate", "LaunchTemplateVersion")

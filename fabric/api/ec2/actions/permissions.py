@@ -86,7 +86,7 @@ def _several(given: Parameters, egress: bool) -> Iterator[Wanted]:
         yield Wanted(permission(*common, **side), description)
 
 
-def _sides(given: Parameters) -> Iterator[tuple[dict[str, str], str]]:
+def _sides(given: Parameters) -> Iterator[tuple[dict[str, Any], str]]:
     for each in given.get("IpRanges") or ():
         yield {"cidr": _named(each, "CidrIp")}, each.get("Description") or ""
     for each in given.get("Ipv6Ranges") or ():
