@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from fabric.cloud.adoption import Adoption
 from fabric.cloud.associations import Associations
+from fabric.cloud.captures import Captures
 from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.interface import ICloudWorker
@@ -19,7 +20,7 @@ from fabric.cloud.placement import Placement
 from fabric.cloud.reports import Reports
 from fabric.cloud.volume_adoption import VolumeAdoption
 from fabric.cloud.volume_reports import VolumeReports
-from fabric.compute.interface import DiskReport, Domain, MachineReport
+from fabric.compute.interface import DiskReport, Domain, ImageReport, MachineReport
 from fabric.errors import Denied
 from fabric.model.codec import decode
 from fabric.model.host import Capacity
@@ -46,6 +47,7 @@ class CloudWorker:
         self, hosts: Hosts, reports: Reports, adoption: Adoption, placement: Placement, accounts: bool, associations: Associations,
         volumes: VolumeReports, volume_adoption: VolumeAdoption,
         enforcement: Enforcement,
+        captures: Captures,
     ) -> None:
         self._hosts = hosts
         self._reports = reports
@@ -56,6 +58,7 @@ class CloudWorker:
         self._volumes = volumes
         self._volume_adoption = volume_adoption
         self._enforcement = enforcement
+        self._captures = captures
 
     def report_machines(
         self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT
@@ -80,7 +83,9 @@ class CloudWorker:
     def adopt(self, host: str, domains: list[dict[str, Any]], context: Context = NO_CONTEXT) -> Deferred[None]:
         """See L{ICloudWorker.adopt}."""
         self._vouch(host, context)
-        return self._adoption.adopt(context.request_id, host, [decode(Domain, each) for each in domains])
+        found = [decode(Domain, each) for each in domains]
+        adopted = self._adoption.adopt(context.request_id, host, found)
+        return adopted.addCallback(lambda _: self._volume_adoption.disks(context.request_id, host, found))
 
     def report_addresses(
         self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT
@@ -101,6 +106,11 @@ class CloudWorker:
         """See L{ICloudWorker.report_disks}."""
         self._vouch(host, context)
         return self._volumes.take_disks(context.request_id, host, [decode(DiskReport, each) for each in reports])
+
+    def report_images(self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT) -> Deferred[None]:
+        """See L{ICloudWorker.report_images}."""
+        self._vouch(host, context)
+        return self._captures.take(context.request_id, host, [decode(ImageReport, each) for each in reports])
 
     def report_volumes(self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT) -> Deferred[None]:
         """See L{ICloudWorker.report_volumes}."""

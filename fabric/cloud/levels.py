@@ -51,7 +51,7 @@ class Levels:
             metrics.host_alive(view.service.id, int(view.service.alive))
         overdue = yield self._store.due(self._clock.seconds() - STUCK_AFTER, MOST_STUCK)
         stuck = Counter(kind for kind, _ in overdue)
-        for kind in ("instance", "reservation", "stray"):
+        for kind in ("instance", "reservation", "stray", "volume", "snapshot"):
             metrics.stuck(kind, stuck[kind])
         depths = yield self._queue.depths()
         for address, count in depths.items():

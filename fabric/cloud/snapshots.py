@@ -270,9 +270,7 @@ class Snapshots:
         )
 
     @inlineCallbacks
-    def _commit(
-        self, caller: Caller, transaction: Transaction, hosts: set[str]
-    ) -> Generator[Deferred[Any], Any, None]:
+    def _commit(self, caller: Caller, transaction: Transaction, hosts: set[str]) -> Generator[Deferred[Any], Any, None]:
         limits = yield self._quotas.limits(caller.project)
         transaction.limit(counter(caller.project, "snapshots"), limits["snapshots"])
         services = yield self._store.read(Service, [f"volume.{host}" for host in hosts])

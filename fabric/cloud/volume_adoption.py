@@ -4,13 +4,15 @@ A volume host says all that it has, and state and host are made to agree.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 
 from fabric.cloud.volume_orders import VolumeOrders
+from fabric.compute.interface import DiskOrder, Domain
+from fabric.model.instance import Instance
 from fabric.model.record import Record
 from fabric.model.snapshot import Snapshot
 from fabric.model.volume import Volume
@@ -50,10 +52,33 @@ class VolumeAdoption:
                 yield self._orders.unexport(request_id, host, held.id, held.exported_to, volume.order)
         self._tell(host, volumes, snapshots, holdings)
 
-    def _tell(
-        self, host: str, volumes: dict[str, Volume], snapshots: dict[str, Snapshot], holdings: Holdings
-    ) -> None:
-        there = {held.id for held in (*holdings.volumes, *holdings.snapshots)}
+    @inlineCallbacks
+    def disks(self, request_id: str, host: str, domains: Sequence[Domain]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Have volumes taken from machines that state does not have them on, as
+        after a host was away while its volumes were forced off it.  Exports
+        are left alone: the volume may be on another machine of the host.
+        """
+        holders = [domain for domain in domains if domain.disks]
+        if not holders:
+            return
+        found = yield self._store.read(Instance, [domain.id for domain in holders])
+        foreign: list[DiskOrder] = []
+        for domain, stored in zip(holders, found, strict=True):
+            if stored is None or stored.record.host != host:
+                continue
+            known = {disk.volume for disk in stored.record.disks}
+            others = {device: id for device, id in domain.disks.items() if id not in known}
+            volumes = yield self._store.read(Volume, list(others.values()))
+            for (device, id), volume in zip(others.items(), volumes, strict=True):
+                order = volume.record.order if volume is not None else 0
+                foreign.append(DiskOrder(id, domain.id, device, "", order, force=True))
+        if foreign:
+            self.log.warn("{host}: taking away {count} volumes that state has not there", host=host, count=len(foreign))
+            yield self._orders.take_away(request_id, host, foreign)
+
+    def _tell(self, host: str, volumes: dict[str, Volume], snapshots: dict[str, Snapshot], holdings: Holdings) -> None:
+        there = {held.id for held in holdings.volumes} | {held.id for held in holdings.snapshots}
         known = {*volumes, *snapshots}
         for id in sorted(there - known):
             self.log.warn("{host} has {id}, which state does not know: kept", host=host, id=id)

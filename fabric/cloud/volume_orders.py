@@ -26,6 +26,9 @@ from fabric.volume.interface import IVolumeWorker, Named, SnapshotOrder, VolumeO
 WAIT = 3600.0
 """Seconds for which an order may wait in a queue."""
 
+FENCE_SECONDS = 10.0
+"""How long a volume host may take to end an export while the sweep waits."""
+
 RESEND_AFTER = 30.0
 """Seconds after which the sweep sends an unanswered order again, at first."""
 
@@ -66,6 +69,20 @@ class VolumeOrders:
         """Order a volume not to be given to a compute host any more."""
         remote = self._queue.caster(IVolumeWorker, Address("volume", host), Context(request_id, WAIT))
         return self._sent(request_id, "unexport", host, remote.unexport(id, compute_host, order))
+
+    def fence(self, request_id: str, volume: Volume) -> Deferred[None]:
+        """
+        Have a volume taken from the compute host that it is attached on, whatever
+        that says.
+
+        @return: fires when it is so.
+        @raise FabricError: the volume host does not say so.
+        """
+        attachment = volume.attachment
+        assert attachment is not None, volume.id
+        address, context = Address("volume", volume.host), Context(request_id, FENCE_SECONDS)
+        remote: IVolumeWorker = self._queue.caller(IVolumeWorker, address, context)
+        return remote.unexport(volume.id, attachment.host, attachment.order)
 
     def attach(self, request_id: str, volumes: Iterable[Volume]) -> Deferred[None]:
         """Order compute hosts to give volumes to their machines."""
@@ -131,9 +148,7 @@ def disk_order(volume: Volume) -> DiskOrder:
     """
     attachment = volume.attachment
     assert attachment is not None, volume.id
-    return DiskOrder(
-        volume.id, attachment.instance, attachment.device, volume.host, attachment.order, attachment.force
-    )
+    return DiskOrder(volume.id, attachment.instance, attachment.device, volume.host, attachment.order, attachment.force)
 
 
 def _named(record: Volume | Snapshot) -> Named:

@@ -109,9 +109,9 @@ class VolumePlacement:
                 return None
             host, reasons = yield self._choose(stored.record, full)
             if host is None:
-                return (yield until_written(lambda: self._refuse(request_id, id, reasons)))  # noqa: B023
+                return (yield until_written(lambda: self._refuse(request_id, id, reasons)))  # type: ignore[no-any-return]  # noqa: B023
             try:
-                return (yield until_written(lambda: self._claim(request_id, id, host)))  # noqa: B023
+                return (yield until_written(lambda: self._claim(request_id, id, host)))  # type: ignore[no-any-return]  # noqa: B023
             except LimitExceeded as error:
                 full[host.service.host] = f"{error.used} of {error.limit} GiB promised"
 
@@ -161,7 +161,7 @@ class VolumePlacement:
         transaction.update(stored, placed)
         transaction.limit(room_counter(name), host.service.capacity.disk_gb)
         yield self._store.commit(transaction)
-        return placed
+        return placed  # type: ignore[no-any-return]
 
     @inlineCallbacks
     def _refuse(self, request_id: str, id: str, reasons: dict[str, str]) -> Generator[Deferred[Any], Any, None]:

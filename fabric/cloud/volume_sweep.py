@@ -19,7 +19,7 @@ from fabric.cloud.hosts import Hosts
 from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.cloud.volume_placement import VolumePlacement
 from fabric.cloud.volume_reports import VolumeReports
-from fabric.errors import Conflict, NotFound
+from fabric.errors import Conflict, FabricError, NotFound
 from fabric.model import snapshot as snapshots
 from fabric.model.instance import Instance, with_disk, without_disk
 from fabric.model.lifecycle import Lifecycle
@@ -159,6 +159,9 @@ class VolumeSweep:
             yield self._later(stored, volume, now, SOON)
             return "", volume
         volume = attrs.evolve(volume, attachment=attrs.evolve(attachment, host=instance.host))
+        if attachment.force and attachment.state != "attaching" and (yield self._fenced(volume)):
+            yield self._commit(stored, attachment_moved(volume, "let_go", now), holder)
+            return "", volume
         if _overdue(ATTACHMENT, attachment.state, attachment.changed_at, now):
             verb = ATTACHMENT.deadlines[attachment.state].verb
             order = volume.order + (verb == "give_up")
@@ -168,6 +171,24 @@ class VolumeSweep:
         volume = attrs.evolve(volume, review_at=now + self._resend_after)
         yield self._commit(stored, volume, holder)
         return ("attach" if attachment_state(volume) == "attaching" else "detach"), volume
+
+    @inlineCallbacks
+    def _fenced(self, volume: Volume) -> Generator[Deferred[Any], Any, bool]:
+        """
+        Whether a volume that is forced off a host which does not report was
+        taken from it by the volume's own host.
+        """
+        attachment = volume.attachment
+        assert attachment is not None, volume.id
+        alive = yield self._hosts.alive()
+        if not attachment.host or attachment.host in alive:
+            return False
+        try:
+            yield self._orders.fence("sweep", volume)
+        except FabricError as error:
+            self.log.warn("{id} can't be taken from {host}: {error}", id=volume.id, host=attachment.host, error=error)
+            return False
+        return True
 
     @inlineCallbacks
     def _commit(

@@ -321,9 +321,7 @@ class Volumes:
         modification = Modification("modifying" if larger else "completed", volume.size_gb, size_gb, now, order)
         if not larger:
             modification = attrs.evolve(modification, ended_at=now)
-        growing = attrs.evolve(
-            volume, modification=modification, order=order, review_at=now + self._resend_after
-        )
+        growing = attrs.evolve(volume, modification=modification, order=order, review_at=now + self._resend_after)
         transaction = self._store.transaction(caller.request_id)
         transaction.update(stored, growing)
         yield self._limit_growth(caller, transaction, volume.host)

@@ -144,7 +144,8 @@ class Disks:
             self._log_failure("detached from", disk, error, context)
             return DiskReport(disk.volume, disk.instance, disk.order, "not_detached", sentence(error))
         self._faults.reach("compute.disk_detached")
-        yield self._unexport(disk, context)
+        if disk.host:
+            yield self._unexport(disk, context)
         return DiskReport(disk.volume, disk.instance, disk.order, "detached")
 
     @inlineCallbacks

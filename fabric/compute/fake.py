@@ -27,8 +27,8 @@ from fabric.model.host import Capacity
 from fabric.rehearsal import Rehearsal, rehearsed
 from fabric.settings import Fake
 
-VERBS = ("start", "capacity", "domains", "spawn", "shut_down", "reboot", "destroy", "console_output", "screenshot")
-VERBS += ("attach_disk", "detach_disk")
+VERBS: tuple[str, ...] = ("start", "capacity", "domains", "spawn", "shut_down", "reboot", "destroy", "console_output", "screenshot")
+VERBS += ("attach_disk", "detach_disk", "capture")
 """The methods that a rehearsal may spoil."""
 
 RUNS_KEPT = 8
@@ -44,6 +44,7 @@ class Guest:
     @ivar hardware: what it has, in words.
     @ivar runs: its last boots.
     @ivar disks: its volumes, C{{device: volume id}}.
+    @ivar images: what its disk was copied to.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Guest:
     hardware: str
     runs: tuple[Run, ...]
     disks: dict[str, str] = attrs.field(factory=dict)
+    images: tuple[str, ...] = ()
 
     def domain(self) -> Domain:
         """As the interface shows it."""
@@ -136,6 +138,10 @@ class FakeHypervisor:
     def destroy(self, id: str) -> Deferred[None]:
         """See L{IComputeDriver.destroy}; a boot under way fails."""
         return self.rehearsal.perform("destroy", id, partial(self._destroy, id))
+
+    def capture(self, id: str, image: str, restart: bool) -> Deferred[str]:
+        """See L{IComputeDriver.capture}; stopping, copying and starting take no time."""
+        return self.rehearsal.perform("capture", id, partial(self._capture, id, image, restart))
 
     def console_output(self, id: str) -> Deferred[bytes]:
         """See L{IComputeDriver.console_output}."""
@@ -254,6 +260,16 @@ class FakeHypervisor:
         guest = self._guests.get(id)
         if guest is not None and volume in guest.disks.values():
             self._put(attrs.evolve(guest, disks={at: what for at, what in guest.disks.items() if what != volume}))
+
+    def _capture(self, id: str, image: str, restart: bool) -> str:
+        guest = self._guests.get(id)
+        if guest is None:
+            raise NotFound(kind="guest", id=id)
+        if image not in guest.images:
+            if restart and guest.state == "running":
+                guest = guest.booted(guest.order, self._clock.seconds())
+            self._put(attrs.evolve(guest, images=(*guest.images, image)))
+        return f"captured/{image}"
 
     def _console(self, id: str) -> bytes:
         guest = self._guests.get(id)

@@ -41,7 +41,8 @@ class DiskOrder:
     A volume that a machine is to have, or no longer.
 
     @ivar device: the user's name for it, C{/dev/sdf}; unique on the machine.
-    @ivar host: the volume host, which is asked for the connection.
+    @ivar host: the volume host, which is asked for the connection; empty to
+        take the volume from the machine only.
     @ivar order: of L{fabric.model.volume.Attachment}; an older one than what
         was done with the volume is dropped.
     @ivar force: when it is taken away: whether not to wait for the guest.
@@ -73,6 +74,37 @@ class DiskReport:
     instance: str
     order: int
     state: str
+    message: str = ""
+
+
+@attrs.frozen
+class CaptureOrder:
+    """
+    A machine whose own disk is to become an image.
+
+    @ivar id: the instance's id.
+    @ivar image: the image's id; drivers name the copy so.
+    @ivar restart: whether to stop the guest for it, so that its file systems
+        are whole.
+    """
+
+    id: str
+    image: str
+    restart: bool = False
+
+
+@attrs.frozen
+class ImageReport:
+    """
+    What a host says of one L{CaptureOrder}.
+
+    @ivar state: C{made} or C{failed}.
+    @ivar location: where the bytes are, in the image store's terms.
+    """
+
+    image: str
+    state: str
+    location: str = ""
     message: str = ""
 
 
@@ -218,6 +250,18 @@ class IComputeDriver(Interface):
         no such volume, or is not there.
         """
 
+    def capture(id: str, image: str, restart: bool) -> Deferred[str]:
+        """
+        Copy its own disk, without its volumes, into the image store.  With
+        C{restart} a guest that runs is stopped before, as by L{shut_down}, and
+        runs again afterwards.  One that was copied under that name is not
+        copied again, nor stopped, but started if an earlier attempt left it
+        stopped.
+
+        @return: where the copy is.
+        @raise NotFound: no such guest.
+        """
+
     def console_output(id: str) -> Deferred[bytes]:
         """
         The last 64 KiB of its serial console.
@@ -281,6 +325,12 @@ class IComputeWorker(Interface):
         """
         Cast: L{DiskOrder}s: take them from the machines, then from this host.
         Reported as C{detached} or C{not_detached}.
+        """
+
+    def capture(machines: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast: L{CaptureOrder}s.  Reported to L{ICloudWorker.report_images}, and
+        again when repeated.
         """
 
     def console_output(id: str) -> Deferred[dict[str, Any]]:

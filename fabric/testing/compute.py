@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from fabric.compute.interface import Domain, IComputeDriver, IDomainWatcher, MachineOrder, PortOrder
+from fabric.compute.interface import DiskOrder, Domain, IComputeDriver, IDomainWatcher, MachineOrder, PortOrder
 from fabric.errors import NotFound, WrongState
 from fabric.model.flavor import BUILT_IN
 
@@ -189,6 +189,79 @@ class ComputeDriverContract:
         """Destroying what is not there is nothing."""
         yield self.driver.destroy(machine(1).id)
         yield self.assertDomains()
+
+    @inlineCallbacks
+    def disks(self, id: str) -> Generator[Deferred[Any], Any, dict[str, str]]:
+        """The volumes that a guest has, by device."""
+        domains = yield self.driver.domains()
+        return next(domain.disks for domain in domains if domain.id == id)
+
+    def make_disk(self, number: int, machine: str, device: str) -> DiskOrder:
+        """
+        @return: an order for a volume that can be attached here; real drivers
+            make one and say how it is reached.
+        """
+        connection = {"kind": "fake", "volume": f"vol-{number:017x}"}
+        return DiskOrder(f"vol-{number:017x}", machine, device, "here", 2, connection=connection)
+
+    @inlineCallbacks
+    def test_attach_disk(self) -> Steps:
+        """A guest has the volumes that were attached and not detached; twice is as once."""
+        one = machine(1)
+        yield self.driver.spawn(one)
+        first, second = self.make_disk(1, one.id, "/dev/sdf"), self.make_disk(2, one.id, "/dev/sdg")
+        for disk in (first, first, second):
+            yield self.driver.attach_disk(disk)
+        self.assertEqual((yield self.disks(one.id)), {"/dev/sdf": first.volume, "/dev/sdg": second.volume})  # type: ignore[attr-defined]
+        for force in (False, True):
+            yield self.driver.detach_disk(one.id, first.volume, force)
+            self.assertEqual((yield self.disks(one.id)), {"/dev/sdg": second.volume})  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_attach_disk_refusals(self) -> Steps:
+        """A device holds one volume; there is no attaching to a guest that is not there."""
+        one = machine(1)
+        yield self.driver.spawn(one)
+        yield self.driver.attach_disk(self.make_disk(1, one.id, "/dev/sdf"))
+        taken = self.driver.attach_disk(self.make_disk(2, one.id, "/dev/sdf"))
+        yield self.assertFailure(taken, WrongState)  # type: ignore[attr-defined]
+        nowhere = self.driver.attach_disk(self.make_disk(2, machine(2).id, "/dev/sdf"))
+        yield self.assertFailure(nowhere, NotFound)  # type: ignore[attr-defined]
+        yield self.driver.detach_disk(machine(2).id, "vol-00000000000000002", False)
+
+    @inlineCallbacks
+    def test_disks_of_a_boot(self) -> Steps:
+        """A guest that is brought up has the volumes of the order, and no others that it had before."""
+        one = machine(1)
+        first, second = self.make_disk(1, one.id, "/dev/sdf"), self.make_disk(2, one.id, "/dev/sdg")
+        yield self.driver.spawn(attrs.evolve(one, disks=(first,)))
+        self.assertEqual((yield self.disks(one.id)), {"/dev/sdf": first.volume})  # type: ignore[attr-defined]
+        yield self.driver.reboot(one.id, True, 2)
+        self.assertEqual((yield self.disks(one.id)), {"/dev/sdf": first.volume})  # type: ignore[attr-defined]
+        yield self.driver.shut_down(one.id, True, 3)
+        yield self.driver.spawn(attrs.evolve(one, order=4, disks=(second,)))
+        self.assertEqual((yield self.disks(one.id)), {"/dev/sdg": second.volume})  # type: ignore[attr-defined]
+        yield self.driver.destroy(one.id)
+
+    @inlineCallbacks
+    def test_capture(self) -> Steps:
+        """A disk is copied once under a name, and its guest runs or is stopped as before."""
+        yield self.driver.spawn(order("i-1"))
+        where = yield self.driver.capture("i-1", "ami-1", True)
+        self.assertTrue(where)
+        self.assertEqual((yield self.driver.capture("i-1", "ami-1", True)), where)
+        self.assertNotEqual((yield self.driver.capture("i-1", "ami-2", False)), where)
+        [domain] = yield self.driver.domains()
+        self.assertEqual(domain.state, "running")
+        yield self.driver.shut_down("i-1", False, 2)
+        yield self.driver.capture("i-1", "ami-3", True)
+        [domain] = yield self.driver.domains()
+        self.assertEqual((domain.state, domain.order), ("stopped", 2))
+
+    @inlineCallbacks
+    def test_capture_unknown(self) -> Steps:
+        """What is not there can't be copied."""
+        yield self.assertFailure(self.driver.capture("i-9", "ami-1", False), NotFound)
 
     @inlineCallbacks
     def test_console(self) -> Steps:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -202,7 +203,7 @@ class VolumeWorker:
                 self.log.info("{request_id}: {id} was deleted since", request_id=context.request_id, id=order.id)
                 continue
             names = (order.id, *((order.volume,) if isinstance(order, SnapshotOrder) else ()))
-            work = self._turns.run(names[-1], lambda order=order: act(order))  # type: ignore[misc]
+            work = self._turns.run(names[-1], partial(act, order))
             going.append(work.addErrback(self._broken, order.id, context))
         reports = []
         for work in going:

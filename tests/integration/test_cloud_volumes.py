@@ -438,6 +438,39 @@ class AttachTests(VolumeCase):
         yield self.cloud.sound()
 
     @inlineCallbacks
+    def test_forced_off_a_dead_host(self) -> Test:
+        """A volume is forced off a host that is dead; when that is back, its machine has it no more."""
+        yield self.begin(hosts=("node1", "node2"), rules=attrs.evolve(IMPATIENT, down_after=2.0))
+        volume = yield self.volume()
+        machine = yield self.machine()
+        while machine.host == volume.host:
+            machine = yield self.machine()
+        yield self.volumes.attach(CALLER, volume.id, machine.id, "/dev/sdf")
+        yield self.until_volume(volume.id, "in-use", "attached")
+        host = self.cloud.hosts[machine.host]
+        yield host.stop()
+        yield self.volumes.detach(CALLER, volume.id)
+
+        @inlineCallbacks
+        def dead() -> Generator[Any, Any, bool]:
+            return host.name not in (yield self.cloud.cloud.hosts.alive())
+
+        yield self.cloud.until(dead)
+        [held] = yield self.volumes.get(CALLER, [volume.id])
+        self.assertEqual(held.attachment.state, "detaching")
+        yield self.volumes.detach(CALLER, volume.id, force=True)
+        yield self.until_volume(volume.id, "available")
+        self.assertEqual((yield self.exports(volume.host)), {volume.id: ""})
+        self.cloud.add_host(host.name, QUICK, host.directory)
+
+        @inlineCallbacks
+        def without() -> Generator[Any, Any, bool]:
+            return not (yield self.seen(machine))
+
+        yield self.cloud.until(without)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
     def test_leftover_export(self) -> Test:
         """An export that state does not want is ended when the volume host tells of it."""
         yield self.begin()
@@ -527,9 +560,7 @@ class SnapshotTests(VolumeCase):
         done = yield self.until_snapshot(made.id)
         self.assertEqual((done.progress, done.description, done.tags), (100, "before", {"a": "b"}))
         driver.write(volume.id, "now")
-        yield self.assertFailure(
-            self.volumes.create(CALLER, VolumeSpec("nova", 1, snapshot=made.id)), InvalidValue
-        )
+        yield self.assertFailure(self.volumes.create(CALLER, VolumeSpec("nova", 1, snapshot=made.id)), InvalidValue)
         restored = yield self.volume(0, snapshot=made.id)
         self.assertEqual((restored.host, restored.size_gb), (volume.host, 2))
         self.assertEqual(driver.read(restored.id), "then")
@@ -586,9 +617,7 @@ class SnapshotTests(VolumeCase):
         driver.rehearsal.tell("snapshot slow 0.5")
         snapshot = yield self.snapshots.create(CALLER, volume.id)
         yield self.assertFailure(self.volumes.delete(CALLER, volume.id), InUse)
-        yield self.assertFailure(
-            self.volumes.create(CALLER, VolumeSpec("nova", 1, snapshot=snapshot.id)), WrongState
-        )
+        yield self.assertFailure(self.volumes.create(CALLER, VolumeSpec("nova", 1, snapshot=snapshot.id)), WrongState)
         yield self.until_snapshot(snapshot.id)
         driver.rehearsal.tell("create slow 0.5")
         made = yield self.volumes.create(CALLER, VolumeSpec("nova", 1, snapshot=snapshot.id))

@@ -270,7 +270,9 @@ class VolumeTests(StorageCase):
         yield self.refused("InvalidParameterValue", "ModifyVolume", CALLER, VolumeId=id, Size=1)
         yield self.refused("UnsupportedOperation", "ModifyVolume", CALLER, VolumeId=id, Size=3, VolumeType="gp3")
         change = (yield self.asked("ModifyVolume", VolumeId=id, Size=4))["VolumeModification"]
-        self.assertEqual((change["ModificationState"], change["OriginalSize"], change["TargetSize"]), ("modifying", 2, 4))
+        self.assertEqual(
+            (change["ModificationState"], change["OriginalSize"], change["TargetSize"]), ("modifying", 2, 4)
+        )
 
         @inlineCallbacks
         def done() -> Generator[Any, Any, Any]:
@@ -313,7 +315,11 @@ class SnapshotTests(StorageCase):
     @inlineCallbacks
     def test_of_an_instance(self) -> Steps:
         """CreateSnapshots copies what an instance has."""
-        one, two, machine = (yield self.volume(**tagged("volume", k="v"))), (yield self.volume()), (yield self.machine())
+        one, two, machine = (
+            (yield self.volume(**tagged("volume", k="v"))),
+            (yield self.volume()),
+            (yield self.machine()),
+        )
         for id, device in ((one, "/dev/sdf"), (two, "/dev/sdg")):
             yield self.asked("AttachVolume", VolumeId=id, InstanceId=machine, Device=device)
         made = yield self.asked(
@@ -385,4 +391,3 @@ class SnapshotTests(StorageCase):
         first = yield self.asked("DescribeSnapshots", MaxResults=5, OwnerIds=["self"])
         rest = yield self.asked("DescribeSnapshots", MaxResults=5, OwnerIds=["self"], NextToken=first["NextToken"])
         self.assertEqual([each["SnapshotId"] for each in (*first["Snapshots"], *rest["Snapshots"])], made)
-
