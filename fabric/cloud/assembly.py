@@ -122,7 +122,7 @@ def assemble(
     )
     attachments = Attachments(store, volume_orders, clock, faults, again)
     volumes = Volumes(store, attachments, volume_placement, volume_orders, quotas, clock, faults, again)
-    launches = Launches(store, networks, quotas, orders, clock, faults, again)
+    launches = Launches(store, networks, quotas, orders, volumes, hosts, clock, faults, again, rules.zone)
     instances = Instances(store, queue, launches, orders, enforcement, quotas, clock, faults, again)
     cloud = Cloud(
         instances,

@@ -17,11 +17,14 @@ from twisted.internet.interfaces import IReactorTime
 from fabric.cloud.access import Caller
 from fabric.cloud.flavors import chosen
 from fabric.cloud.groups import DEFAULT, default_group, unique_name
+from fabric.cloud.hosts import Hosts
+from fabric.cloud.launch_disks import disk_costs, snapshot_wants, usable, zone_with_volumes
 from fabric.cloud.metadata_options import agreed
 from fabric.cloud.networks import Networks
 from fabric.cloud.orders import Orders
 from fabric.cloud.placement_groups import joined, placement_want
 from fabric.cloud.quotas import Quotas, counter, quota_error
+from fabric.cloud.volumes import Volumes
 from fabric.errors import (
     AlreadyExists,
     IdempotencyMismatch,
@@ -30,6 +33,7 @@ from fabric.errors import (
     NotFound,
     QuotaExceeded,
     Unavailable,
+    WrongState,
 )
 from fabric.faults import IFaults
 from fabric.ids import new_id
@@ -45,6 +49,8 @@ from fabric.model.placement_group import Membership, PlacementGroup
 from fabric.model.quota import Quota
 from fabric.model.record import changed
 from fabric.model.reservation import Reservation
+from fabric.model.snapshot import Snapshot
+from fabric.model.volume import NewDisk, Volume
 from fabric.store.interface import IStore, Stored, Want
 
 RESEND_AFTER = 30.0
@@ -52,8 +58,6 @@ RESEND_AFTER = 30.0
 
 TOKEN_KEPT = 3600.0
 """Seconds for which a reservation is kept at least, and with it its token."""
-
-_PER_INSTANCE = (("instances", lambda f: 1), ("cores", lambda f: f.vcpus), ("ram", lambda f: f.memory_mb))
 
 
 @attrs.frozen
@@ -67,6 +71,7 @@ class LaunchSpec:
     @ivar placement_group, placement_group_id: one of them, or neither.
     @ivar partition: of a group of partitions; 0 for any.
     @ivar metadata: fields of L{MetadataOptions} that were asked for.
+    @ivar disks: volumes that each of the instances gets.
     @ivar network: an id; empty for the cloud's default network.
     @ivar digest_of: the request's parameters as text, without the token: a
         token may be used again only with the same.
@@ -94,13 +99,18 @@ class LaunchSpec:
     placement_group_id: str = ""
     partition: int = 0
     metadata: dict[str, Any] = attrs.field(factory=dict)
+    disks: tuple[NewDisk, ...] = ()
     network: str = ""
     digest_of: str = ""
 
 
 @attrs.frozen
 class _Parts:
-    """What a launch refers to, as read."""
+    """
+    What a launch refers to, as read.
+
+    @ivar costs: what each instance takes of each quota.
+    """
 
     image: Image
     flavor: Flavor
@@ -111,6 +121,8 @@ class _Parts:
     new_default: bool
     placement: Membership | None
     metadata: MetadataOptions
+    snapshots: dict[str, Snapshot]
+    costs: dict[str, int]
 
 
 class Launches:
@@ -124,10 +136,19 @@ class Launches:
         networks: Networks,
         quotas: Quotas,
         orders: Orders,
+        volumes: Volumes,
+        hosts: Hosts,
         clock: IReactorTime,
         faults: IFaults,
         resend_after: float = RESEND_AFTER,
+        zone: str = "nova",
     ) -> None:
+        """
+        @param zone: in which volumes are made by preference.
+        """
+        self._volumes = volumes
+        self._hosts = hosts
+        self._zone = zone
         self._store = store
         self._networks = networks
         self._quotas = quotas
@@ -145,13 +166,17 @@ class Launches:
 
         @raise NotFound: the image, key pair, a group or the network does not
             exist for this project.
+        @raise WrongState: the image is not available.
         @raise InvalidValue: no such instance type.
         @raise QuotaExceeded: not even C{min_count} may run.
         @raise IdempotencyMismatch: the token was used with other parameters.
         """
+        if spec.disks and not spec.zone:
+            zone = yield zone_with_volumes(self._hosts, self._zone)
+            spec = attrs.evolve(spec, zone=zone)
         parts: _Parts = yield self._gather(caller, spec)
         try:
-            instances = yield self._write(caller, spec, parts)
+            instances, volumes = yield self._write(caller, spec, parts)
         except AlreadyExists as error:
             if error.kind == "reservation":
                 return (yield self._repeated(caller, spec, error.holder))  # type: ignore[no-any-return]
@@ -160,6 +185,8 @@ class Launches:
             raise
         self._faults.reach("cloud.launch_written")
         self._orders.schedule(caller.request_id, instances)
+        if volumes:
+            self._volumes.place(caller.request_id, volumes)
         return instances  # type: ignore[no-any-return]
 
     @inlineCallbacks
@@ -174,7 +201,10 @@ class Launches:
         parts = [Want(Image, id=id) for id in (spec.kernel, spec.ramdisk) if id]
         groups = [Want(SecurityGroup, id=id) for id in spec.groups]
         groups += [Want(SecurityGroup, name=unique_name(project, name)) for name in names]
-        found = yield self._store.gather([*wants, *parts, *groups])
+        from_snapshots = snapshot_wants(spec.disks)
+        found = yield self._store.gather([*wants, *parts, *groups, *from_snapshots])
+        first_snapshot = len(found) - len(from_snapshots)
+        snapshots = usable(caller, from_snapshots, found[first_snapshot:])
         self._check_images(caller, spec, found[0], found[len(wants) : len(wants) + len(parts)])
         if found[1] is None or found[1].record.project not in ("", project):
             if spec.network:
@@ -182,10 +212,11 @@ class Launches:
             raise Unavailable("network", f"the cloud has no network {self._networks.default!r}")
         if key is not None and found[5] is None:
             raise NotFound("key_pair", spec.key_name)
-        groups_of, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) :])
+        groups_of, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) : first_snapshot])
+        flavor = chosen(spec.flavor, found[3])
         return _Parts(
             found[0].record,
-            chosen(spec.flavor, found[3]),
+            flavor,
             found[1].record,
             self._quotas.of(found[2]),
             found[5].record if key is not None else None,
@@ -195,12 +226,16 @@ class Launches:
             if placement
             else None,
             agreed(spec.metadata, found[4]),
+            snapshots,
+            {"instances": 1, "cores": flavor.vcpus, "ram": flavor.memory_mb} | disk_costs(spec.disks, snapshots),
         )
 
     def _check_images(self, caller: Caller, spec: LaunchSpec, image: Any, parts: list[Any]) -> None:
         for id, stored in zip([spec.image, *filter(None, (spec.kernel, spec.ramdisk))], [image, *parts], strict=True):
             if stored is None or not may_launch(caller, stored.record):
                 raise NotFound("image", id)
+        if image.record.state != "available":
+            raise WrongState("image", spec.image, image.record.state, ["available"])
         if image.record.type != "machine":
             raise InvalidValue("ImageId", spec.image, f"a {image.record.type} can't be launched")
 
@@ -221,38 +256,58 @@ class Launches:
         return tuple(groups.values()), new
 
     @inlineCallbacks
-    def _write(self, caller: Caller, spec: LaunchSpec, parts: _Parts) -> Generator[Deferred[Any], Any, list[Instance]]:
+    def _write(
+        self, caller: Caller, spec: LaunchSpec, parts: _Parts
+    ) -> Generator[Deferred[Any], Any, tuple[list[Instance], list[Volume]]]:
         count = yield self._within_limits(caller, spec, parts)
         while True:
             instances, reservation = self._records(caller, spec, parts, count)
+            transaction = self._transaction(caller, parts, reservation)
+            instances, volumes = self._with_disks(transaction, spec, parts, instances)
             try:
-                yield self._store.commit(self._transaction(caller, parts, instances, reservation))
+                yield self._store.commit(transaction)
             except LimitExceeded as error:
-                count = _affordable(error, parts.flavor)
+                count = _affordable(error, parts.costs)
                 if count < spec.min_count or count < 1:
-                    raise _shortage(error, parts.flavor, spec.min_count) from None
+                    raise _shortage(error, parts.costs, spec.min_count) from None
             except AlreadyExists as error:
                 token = f"token:{caller.project}:{spec.client_token}"
                 raise AlreadyExists(
                     "reservation" if error.name == token else error.kind, error.name, error.holder
                 ) from None
             else:
-                return instances
+                return instances, volumes
+
+    def _with_disks(
+        self, transaction: Any, spec: LaunchSpec, parts: _Parts, instances: list[Instance]
+    ) -> tuple[list[Instance], list[Volume]]:
+        """
+        Have the instances created, each with its volumes.
+        """
+        volumes: list[Volume] = []
+        if spec.disks:
+            for index, instance in enumerate(instances):
+                args = (transaction, instance, spec.disks, parts.limits, parts.snapshots)
+                instances[index], made = self._volumes.launched(*args)
+                volumes += made
+        for instance in instances:
+            transaction.create(instance)
+        return instances, volumes
 
     @inlineCallbacks
     def _within_limits(self, caller: Caller, spec: LaunchSpec, parts: _Parts) -> Generator[Deferred[Any], Any, int]:
         """
         As many as the quota could ever allow, so that no more are prepared.
         """
-        most = {name: parts.limits[name] // cost(parts.flavor) for name, cost in _PER_INSTANCE}
+        most = {name: parts.limits[name] // cost for name, cost in parts.costs.items()}
         resource = min(most, key=lambda name: most[name])
         if most[resource] >= spec.min_count:
             return min(spec.max_count, most[resource])
         name = counter(caller.project, resource)
         used = yield self._store.counters([name])
-        raise _shortage(LimitExceeded(name, parts.limits[resource], used[name], 0), parts.flavor, spec.min_count)
+        raise _shortage(LimitExceeded(name, parts.limits[resource], used[name], 0), parts.costs, spec.min_count)
 
-    def _transaction(self, caller: Caller, parts: _Parts, instances: list[Instance], reservation: Reservation) -> Any:
+    def _transaction(self, caller: Caller, parts: _Parts, reservation: Reservation) -> Any:
         transaction = self._store.transaction(caller.request_id)
         transaction.create(reservation)
         for group in parts.groups:
@@ -263,9 +318,7 @@ class Launches:
         transaction.need("network", parts.network.id)
         if parts.placement is not None:
             transaction.need("placement_group", parts.placement.group)
-        for instance in instances:
-            transaction.create(instance)
-        for resource, _ in _PER_INSTANCE:
+        for resource in parts.costs:
             transaction.limit(counter(caller.project, resource), parts.limits[resource])
         return transaction
 
@@ -357,15 +410,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _each(error: LimitExceeded, flavor: Flavor) -> int:
-    resource = error.counter.rsplit(":", 1)[1]
-    return next(cost(flavor) for name, cost in _PER_INSTANCE if name == resource)
+def _each(error: LimitExceeded, costs: dict[str, int]) -> int:
+    return costs[error.counter.rsplit(":", 1)[1]]
 
 
-def _affordable(error: LimitExceeded, flavor: Flavor) -> int:
-    return max(0, (error.limit - error.used) // _each(error, flavor))
+def _affordable(error: LimitExceeded, costs: dict[str, int]) -> int:
+    return max(0, (error.limit - error.used) // _each(error, costs))
 
 
-def _shortage(error: LimitExceeded, flavor: Flavor, wanted: int) -> QuotaExceeded:
+def _shortage(error: LimitExceeded, costs: dict[str, int], wanted: int) -> QuotaExceeded:
     resource = quota_error(error).resource
-    return QuotaExceeded(resource, error.limit, error.used, error.used + wanted * _each(error, flavor))
+    return QuotaExceeded(resource, error.limit, error.used, error.used + wanted * _each(error, costs))

@@ -157,9 +157,7 @@ class Templates:
         return changed, version
 
     @inlineCallbacks
-    def _again(
-        self, cls: Any, name: str, digest_of: str
-    ) -> Generator[Deferred[Any], Any, Stored[Any] | None]:
+    def _again(self, cls: Any, name: str, digest_of: str) -> Generator[Deferred[Any], Any, Stored[Any] | None]:
         """What a client token made before, None for nothing."""
         if not name:
             return None
@@ -235,9 +233,7 @@ class Templates:
         return until_written(lambda: self._set_default(caller, named, version))
 
     @inlineCallbacks
-    def _set_default(
-        self, caller: Caller, named: Named, version: str
-    ) -> Generator[Deferred[Any], Any, LaunchTemplate]:
+    def _set_default(self, caller: Caller, named: Named, version: str) -> Generator[Deferred[Any], Any, LaunchTemplate]:
         stored = yield self._find(caller, named)
         template: LaunchTemplate = stored.record
         number = number_of(template, version)
@@ -326,9 +322,7 @@ class Templates:
         return template, deleted, left
 
     @inlineCallbacks
-    def _latest_without(
-        self, template: LaunchTemplate, deleted: frozenset[int]
-    ) -> Generator[Deferred[Any], Any, int]:
+    def _latest_without(self, template: LaunchTemplate, deleted: frozenset[int]) -> Generator[Deferred[Any], Any, int]:
         """The highest number that is left; the default version always is."""
         latest = template.latest
         while latest in deleted:

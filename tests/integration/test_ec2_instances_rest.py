@@ -121,9 +121,7 @@ class PlacementGroupTests(EC2Case):
         self.assertEqual((yield self.matching("placement-group-name", "apart")), [id])
         yield self.ask("ModifyInstancePlacement", InstanceId=id, GroupName="")
         self.assertEqual((yield self.matching("placement-group-name", "apart")), [])
-        yield self.refused(
-            "InvalidInstanceID.NotFound", "ModifyInstancePlacement", BOB, InstanceId=id, GroupName=""
-        )
+        yield self.refused("InvalidInstanceID.NotFound", "ModifyInstancePlacement", BOB, InstanceId=id, GroupName="")
 
 
 class MetadataOptionsTests(EC2Case):

@@ -168,7 +168,9 @@ class TemplateTests(TemplateCase):
                 "UnsupportedOperation", "CreateLaunchTemplate", LaunchTemplateName="bad", LaunchTemplateData=data
             )
         yield self.refused(
-            "InvalidUserData.Malformed", "CreateLaunchTemplate", LaunchTemplateName="bad",
+            "InvalidUserData.Malformed",
+            "CreateLaunchTemplate",
+            LaunchTemplateName="bad",
             LaunchTemplateData={"UserData": "%%"},
         )
 
@@ -247,9 +249,9 @@ class VersionTests(TemplateCase):
             yield self.add({"ImageId": TINY})
         yield self.ask("DeleteLaunchTemplate", LaunchTemplateId=self.id)
         self.assertEqual((yield self.ask("DescribeLaunchTemplates"))["LaunchTemplates"], [])
-        self.assertEqual((yield self.store.counters([f"uses:launch_template:{self.id}"])), {
-            f"uses:launch_template:{self.id}": 0
-        })
+        self.assertEqual(
+            (yield self.store.counters([f"uses:launch_template:{self.id}"])), {f"uses:launch_template:{self.id}": 0}
+        )
         self.assertEqual((yield self.store.check(False)), [])
 
 
@@ -269,9 +271,7 @@ class LaunchTests(TemplateCase):
         record = yield self.launch({"LaunchTemplateName": "web"})
         self.assertEqual((record.image, record.flavor.name), (SERVER, "m1.tiny"))
         self.assertEqual(record.user_data, WEB["UserData"])
-        self.assertEqual(
-            record.tags, {"aws:ec2launchtemplate:id": self.id, "aws:ec2launchtemplate:version": "1"}
-        )
+        self.assertEqual(record.tags, {"aws:ec2launchtemplate:id": self.id, "aws:ec2launchtemplate:version": "1"})
 
     @inlineCallbacks
     def test_request_wins(self) -> Steps:

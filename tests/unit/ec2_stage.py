@@ -32,8 +32,6 @@ from fabric.api.ec2.wire.requests import Requests
 from fabric.cloud import Cloud
 from fabric.cloud.access import Caller
 from fabric.cloud.assembly import QUOTAS, Rules, assemble
-from fabric.cloud.addresses import Addresses
-from fabric.cloud.ranges import Ranges
 from fabric.model.host import Capacity
 from fabric.model.instance import Instance, moved
 from fabric.model.network import Network

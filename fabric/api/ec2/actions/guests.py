@@ -42,9 +42,7 @@ class GuestActions:
         """
         [id] = check_ids("instance", [call.parameters["InstanceId"]])
         found = self._guests.screenshot(call.caller, id, bool(call.parameters.get("WakeUp")))
-        return found.addCallback(
-            lambda image: {"InstanceId": id, "ImageData": b64encode(image).decode("ascii")}
-        )
+        return found.addCallback(lambda image: {"InstanceId": id, "ImageData": b64encode(image).decode("ascii")})
 
     def password(self, call: Call) -> Deferred[Answer]:
         """

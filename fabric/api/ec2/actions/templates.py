@@ -99,9 +99,7 @@ class TemplateActions:
         self._instances = instances
         self._listings = listings
         self._views = views
-        self._list = Describe(
-            listings, LaunchTemplate, "launchTemplates", FILTERS, views.render_one, bounds=BOUNDS
-        )
+        self._list = Describe(listings, LaunchTemplate, "launchTemplates", FILTERS, views.render_one, bounds=BOUNDS)
 
     def register(self, registry: Registry) -> None:
         """Add the actions, with what each honours."""
