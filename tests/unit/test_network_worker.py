@@ -18,7 +18,7 @@ from fabric.network.service import NetworkService
 from fabric.network.worker import NetworkWorker
 from fabric.rpc.interface import Address, Context
 from fabric.rpc.local import LocalQueue
-from fabric.testing.network import NETWORK, OTHER, plug
+from fabric.testing.network import NETWORK, OTHER, floating, plug
 from tests.unit.test_compute_worker import Controller, Steps
 
 
@@ -77,6 +77,56 @@ class NetworkWorkerTests(SynchronousTestCase):
         self.driver.rehearsal.tell("express fail")
         self.failureResultOf(self.attach([NETWORK], []), DriverFailure)
 
+    def floating(self):
+        """Which floating addresses are here."""
+        return self.successResultOf(self.driver.floating())
+
+    def associate(self, *wanted):
+        """Order it."""
+        self.successResultOf(self.worker.associate([encode(each) for each in wanted]))
+
+    def disassociate(self, *unwanted):
+        """Order it."""
+        orders = [{"public": each.public, "order": each.order} for each in unwanted]
+        self.successResultOf(self.worker.disassociate(orders))
+
+    def test_associate(self):
+        """Floating addresses come and go; twice is as once; each step is a fault point."""
+        for _ in range(2):
+            self.associate(floating(1), floating(2))
+            self.assertEqual(self.floating(), [floating(1), floating(2)])
+        for _ in range(2):
+            self.disassociate(floating(1, 2))
+            self.assertEqual(self.floating(), [floating(2)])
+        self.assertEqual(self.steps.names, 2 * ["network.associated"] + 2 * ["network.disassociated"])
+
+    def test_older_orders(self):
+        """An order that comes after a newer one about the same address changes nothing."""
+        self.associate(floating(1, 5))
+        self.disassociate(floating(1, 4))
+        self.associate(attrs.evolve(floating(1, 3), private="10.0.0.99"))
+        self.assertEqual(self.floating(), [floating(1, 5)])
+        self.disassociate(floating(1, 6))
+        self.associate(floating(1, 5))
+        self.assertEqual(self.floating(), [])
+        self.associate(floating(1, 7))
+        self.assertEqual(self.floating(), [floating(1, 7)])
+
+    def test_older_orders_after_restart(self):
+        """What the driver kept counts for a new worker too."""
+        self.associate(floating(1, 5))
+        self.worker = NetworkWorker(self.driver, self.steps)
+        self.disassociate(floating(1, 4))
+        self.assertEqual(self.floating(), [floating(1, 5)])
+
+    def test_failed_order_is_repeated(self):
+        """What the driver could not do is done when the order comes again."""
+        self.driver.rehearsal.tell("associate fail")
+        orders = [encode(floating(1))]
+        self.failureResultOf(self.worker.associate(orders), DriverFailure)
+        self.successResultOf(self.worker.associate(orders))
+        self.assertEqual(self.successResultOf(self.worker.describe_floating()), orders)
+
     def test_describe_ports(self):
         """Operators are told what is really plugged."""
         self.successResultOf(self.attach([NETWORK], [plug(1)]))
@@ -105,6 +155,12 @@ class NetworkServiceTests(SynchronousTestCase):
         ports = remote.describe_ports()
         clock.pump([0.1] * 10)
         self.assertEqual(self.successResultOf(ports), [encode(plug(1))])
+        floated = remote.associate([encode(floating(1, 7))])
+        clock.pump([0.1] * 10)
+        self.successResultOf(floated)
+        report = {"public": floating(1).public, "order": 7, "present": True}
+        self.assertEqual(controller.addresses, [[report]])
+        self.assertEqual(controller.networks, [("one", [])])
         self.successResultOf(service.stopService())
         clock.pump([1] * 30)
         self.assertEqual(len(controller.beats), 1)

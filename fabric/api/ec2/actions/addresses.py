@@ -8,7 +8,7 @@ understood too.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -164,7 +164,7 @@ class AddressActions:
         return (yield self._list.listing(call, narrowing, ids))  # type: ignore[no-any-return]
 
     @inlineCallbacks
-    def _check_held(self, caller: Caller, public_ips: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+    def _check_held(self, caller: Caller, public_ips: tuple[str, ...]) -> Generator[Deferred[Any], Any, None]:
         for public_ip in public_ips:
             _check_address(public_ip, "publicIp")
         wanted = (("public", public_ips),)
@@ -227,7 +227,8 @@ def unknown_interface(id: str) -> EC2Error:
 
 
 def _no_interface(failure: Failure, id: str) -> Failure:
-    if failure.check(NotFound) and failure.value.kind == "instance":
+    error = failure.value
+    if isinstance(error, NotFound) and error.kind == "instance":
         raise unknown_interface(id)
     return failure
 
