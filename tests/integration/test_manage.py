@@ -180,6 +180,7 @@ class PeopleTests(ManageCase):
         yield self.refused("InUse", "project", "remove", "web", "bob")
         yield self.refused("NotFound", "project", "create", "other", "nobody")
         yield self.refused("AlreadyExists", "project", "create", "web", "ann")
+        yield self.refused("InvalidValue", "project", "create", "cloud", "ann")
         yield self.refused("NotFound", "project", "add", "web", "nobody")
         yield self.well("project", "delete", "web")
         yield self.refused("NotFound", "project", "delete", "web")

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.admin.registry import action
 from fabric.cloud.access import Caller
+from fabric.cloud.images import SAMPLE_OWNER
 from fabric.errors import InvalidValue, NotFound
 from fabric.users.interface import IDirectory, Project, User
 
@@ -93,6 +94,8 @@ class PeopleActions:
         members: list[str] = [],  # noqa: B006
     ) -> Result:
         """Make a project; its manager is a member."""
+        if id == SAMPLE_OWNER:
+            raise InvalidValue("id", id, "the name under which the cloud's own images stand")
         project = yield self._directory.create_project(id, manager, description, tuple(members))
         return _project(project)
 
