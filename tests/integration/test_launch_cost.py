@@ -26,8 +26,10 @@ from fabric.network.service import NetworkService
 from fabric.rpc.amqp.queue import AMQPQueue
 from fabric.scheduler.service import SchedulerService
 from fabric.settings import Fake
+from fabric.store.redis import RedisStore
 from fabric.testing.cloud import CALLER
 from fabric.testing.rabbitmq import ACCOUNT, PASSWORD, RabbitMQServer
+from fabric.testing.samples import KINDS, PlainViews
 from fabric.testing.store import make_store
 
 SELDOM = 3600.0
@@ -52,6 +54,9 @@ class LaunchCostTests(TestCase):
         self.addCleanup(rabbitmq.stop)
         yield rabbitmq.start()
         self.store = yield make_store(self)
+        pool = self.redis.connect()
+        self.addCleanup(pool.stopService)
+        self.onlooker = RedisStore(pool, PlainViews(), KINDS)
         self.queue = AMQPQueue(reactor, rabbitmq.endpoint, ACCOUNT, PASSWORD)
         self.addCleanup(self.queue.stop)
         yield self.queue.start()
@@ -104,6 +109,12 @@ class LaunchCostTests(TestCase):
             yield deferLater(reactor, 0.02)
 
     @inlineCallbacks
+    def _running(self, ids: list[str]) -> Generator[Deferred[Any], Any, bool]:
+        """Looked up beside the store that counts."""
+        found = yield self.onlooker.read(Instance, ids)
+        return all(stored.record.state == "running" for stored in found)
+
+    @inlineCallbacks
     def _quiet(self) -> Generator[Deferred[Any], Any, tuple[int, int]]:
         """The counts, once they have not moved for half a second."""
         seen, still = (0, 0), 0
@@ -120,9 +131,8 @@ class LaunchCostTests(TestCase):
         launched = yield self.cloud.cloud.instances.run(
             CALLER, LaunchSpec("ami-00000000000000001", "m1.tiny", count, count)
         )
+        yield self._until(lambda: self._running([instance.id for instance in launched]))
         after = yield self._quiet()
-        found = yield self.store.read(Instance, [instance.id for instance in launched])
-        self.assertEqual([each.record.state for each in found], ["running"] * count)
         return after[0] - before[0], after[1] - before[1]
 
     @inlineCallbacks
