@@ -294,7 +294,7 @@ class Rules:
         before, group, rules = yield until_written(
             lambda: self._write_once(caller, target, permissions, change), ATTEMPTS
         )
-        if group.review_at != before.review_at:
+        if _allowed(group.rules) != _allowed(before.rules):
             self._faults.reach("cloud.rules_written")
             self._enforcement.rules(caller.request_id, group, before)
         return group, rules
@@ -313,7 +313,7 @@ class Rules:
         after = attrs.evolve(before, rules=rules)
         if after == before:
             return before, before, about
-        if [rule.permission for rule in rules] != [rule.permission for rule in before.rules]:
+        if _allowed(rules) != _allowed(before.rules):
             review_at = self._clock.seconds() + self._resend_after
             after = attrs.evolve(after, review_at=review_at)
         transaction = self._store.transaction(caller.request_id)
@@ -342,6 +342,11 @@ def _resolved(caller: Caller, permission: Permission, peer: Stored[SecurityGroup
         raise NotFound("group", permission.group or permission.group_name)
     record = peer.record
     return attrs.evolve(permission, group=record.id, owner=record.project, group_name=record.name)
+
+
+def _allowed(rules: Sequence[Rule]) -> list[Permission]:
+    """What hosts need to know of rules."""
+    return [rule.permission for rule in rules]
 
 
 def _check(rules: Sequence[Rule], new: Sequence[Rule]) -> None:

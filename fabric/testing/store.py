@@ -59,6 +59,7 @@ class StoreContract:
 
     make: Callable[[], Deferred[Any]]
     assertEqual: Callable[..., None]
+    assertGreater: Callable[..., None]
     assertFailure: Callable[..., Deferred[Any]]
 
     @inlineCallbacks

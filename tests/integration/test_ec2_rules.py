@@ -476,6 +476,30 @@ class RulesTests(RuleCase):
         yield self.refused("InvalidVpcID.NotFound", "GetSecurityGroupsForVpc", VpcId=vpc_id("beta"))
 
     @inlineCallbacks
+    def test_told(self) -> Steps:
+        """Each change is told to the host of a member, also within one tick of the clock; descriptions are not."""
+        yield self.boot(SecurityGroupIds=[self.web])
+        del self.queue.cast[:]
+        for step, expected in (
+            (lambda: self.allow(tcp(1), tcp(2)), 2),
+            (lambda: self.allow(tcp(3)), 3),
+            (lambda: self.ask("RevokeSecurityGroupIngress", GroupId=self.web, IpPermissions=[tcp(1)]), 2),
+        ):
+            yield step()
+            while not self.queue.cast:
+                yield self.store.counters(["x"])
+            [(where, method, (groups, whole))] = self.queue.cast
+            self.assertEqual((where, method, whole), ("network.node1", "apply_groups", 0))
+            [group] = groups
+            self.assertEqual(len([rule for rule in group["rules"] if not rule["egress"]]), expected)
+            del self.queue.cast[:]
+        described = [tcp(2, IpRanges=[{**HERE, "Description": "x"}])]
+        yield self.ask("UpdateSecurityGroupRuleDescriptionsIngress", GroupId=self.web, IpPermissions=described)
+        for _ in range(5):
+            yield self.store.counters(["x"])
+        self.assertEqual(self.queue.cast, [])
+
+    @inlineCallbacks
     def test_sound(self) -> Steps:
         """What rules file can be proved."""
         db = yield self.group("db")
