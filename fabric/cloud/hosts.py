@@ -19,6 +19,7 @@ from fabric.errors import AlreadyExists, NotFound
 from fabric.model.host import Capacity, Service, Stray
 from fabric.model.instance import Instance
 from fabric.model.record import ALL
+from fabric.model.volume import room_counter
 from fabric.scheduler.interface import HostView
 from fabric.store.interface import IStore, Query, Stored
 
@@ -131,10 +132,13 @@ class Hosts:
         found = yield self._all()
         beats = yield self._store.beats()
         names = [_load(stored.record.host, name) for stored in found for name in _LOADS]
+        names += [room_counter(stored.record.host) for stored in found]
         values = yield self._store.counters(names)
         views = []
         for record in sorted((stored.record for stored in found), key=lambda service: service.id):
             load = {name: values[_load(record.host, name)] for name in _LOADS} if record.topic == "compute" else {}
+            if record.topic == "volume":
+                load = {"gigabytes": values[room_counter(record.host)]}
             views.append(ServiceView(record, beats.get(record.id, 0.0), load))
         return views
 

@@ -20,7 +20,7 @@ from fabric.cloud.events import EventReader
 from fabric.cloud.service import ControllerService
 from fabric.compute.fake import FakeHypervisor
 from fabric.compute.service import ComputeService
-from fabric.faults import NoFaults
+from fabric.faults import IFaults, NoFaults
 from fabric.model.instance import Instance
 from fabric.network.fake import FakeNetwork
 from fabric.network.service import NetworkService
@@ -65,7 +65,9 @@ class CloudUnderTest:
     A cloud; made by L{make_cloud}, which also ends it with the test.
     """
 
-    def __init__(self, test: Any, store: RedisStore, queue: LocalQueue, assembly: Assembly, algorithm: str) -> None:
+    def __init__(
+        self, test: Any, store: RedisStore, queue: LocalQueue, assembly: Assembly, algorithm: str, faults: IFaults
+    ) -> None:
         from twisted.internet import reactor
 
         self.test = test
@@ -76,6 +78,7 @@ class CloudUnderTest:
         self.cloud: Cloud = assembly.cloud
         self.hosts: dict[str, Host] = {}
         self._algorithm = algorithm
+        self._faults = faults
 
     @inlineCallbacks
     def start(self, hosts: Sequence[str], options: Fake) -> Generator[Deferred[Any], Any, None]:
@@ -101,9 +104,10 @@ class CloudUnderTest:
                 review_interval=0.5,
             )
         )
-        faults = NoFaults()
         self.run(
-            SchedulerService(self.queue, parts.placement, self._algorithm, "control", "nova", self.reactor, faults)
+            SchedulerService(
+                self.queue, parts.placement, self._algorithm, "control", "nova", self.reactor, self._faults
+            )
         )
         for name in hosts:
             self.add_host(name, options)
@@ -127,8 +131,8 @@ class CloudUnderTest:
         volumes = FakeVolumes(directory + "/volumes", self.reactor, options)
         services: list[Any] = [
             NetworkService(self.queue, network, name, "nova", self.reactor),
-            ComputeService(self.queue, hypervisor, name, "nova", self.reactor),
-            VolumeService(self.queue, volumes, name, "nova", self.reactor),
+            ComputeService(self.queue, hypervisor, name, "nova", self.reactor, self._faults),
+            VolumeService(self.queue, volumes, name, "nova", self.reactor, self._faults),
         ]
         for service in services:
             self.run(service)
@@ -190,8 +194,10 @@ def make_cloud(
     rules: Rules | None = None,
     algorithm: str = "simple",
     views: IViews | None = None,
+    faults: IFaults | None = None,
 ) -> Generator[Deferred[Any], Any, CloudUnderTest]:
     """
+    @param faults: what all services tell how far they have come.
     @return: a L{CloudUnderTest} with hosts that reported.
     """
     from twisted.internet import reactor
@@ -199,7 +205,7 @@ def make_cloud(
     store = yield make_store(test, views)
     queue = LocalQueue(reactor)
     test.addCleanup(queue.stop)
-    assembly = assemble(store, queue, reactor, deferToThread, rules or Rules(ready_keys=0))
-    cloud = CloudUnderTest(test, store, queue, assembly, algorithm)
+    assembly = assemble(store, queue, reactor, deferToThread, rules or Rules(ready_keys=0), faults)
+    cloud = CloudUnderTest(test, store, queue, assembly, algorithm, faults or NoFaults())
     yield cloud.start(hosts, options or QUICK)
     return cloud

@@ -202,8 +202,7 @@ class VolumeWorker:
             if order.order < self._gone.get(order.id, 0):
                 self.log.info("{request_id}: {id} was deleted since", request_id=context.request_id, id=order.id)
                 continue
-            names = (order.id, *((order.volume,) if isinstance(order, SnapshotOrder) else ()))
-            work = self._turns.run(names[-1], partial(act, order))
+            work = self._turns.run(_turn(order), partial(act, order))
             going.append(work.addErrback(self._broken, order.id, context))
         reports = []
         for work in going:
@@ -260,6 +259,11 @@ class VolumeWorker:
         if not work.called:
             work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
         return work
+
+
+def _turn(order: VolumeOrder | SnapshotOrder | Named) -> str:
+    """Whose turn it is: a snapshot is made in its volume's."""
+    return order.volume if isinstance(order, SnapshotOrder) else order.id
 
 
 def _sentence(error: FabricError) -> str:

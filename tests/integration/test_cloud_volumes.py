@@ -5,12 +5,13 @@ in one process.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from fabric.cloud.assembly import QUOTAS, Rules
 from fabric.cloud.launch import LaunchSpec
@@ -24,9 +25,12 @@ from fabric.errors import (
     QuotaExceeded,
     WrongState,
 )
+from fabric.faults import IFaults
 from fabric.model.instance import Instance
+from fabric.model.record import ALL
 from fabric.model.snapshot import Snapshot
 from fabric.model.volume import NewDisk, Volume
+from fabric.store.interface import Query
 from fabric.testing.cloud import CALLER, QUICK, SAMPLE, STRANGER, CloudUnderTest, make_cloud
 
 Test = Generator[Deferred[Any], Any, None]
@@ -541,6 +545,115 @@ class LaunchTests(VolumeCase):
         self.assertIn(one.id, ended.reason.message)
         yield self.until_gone(one.id)
         yield self.cloud.sound()
+
+
+@implementer(IFaults)
+class BreakOnce:
+    """
+    Breaks off what is being done at one point, once, as its process' end would.
+
+    @ivar broken: whether it has.
+    """
+
+    def __init__(self) -> None:
+        self.point = ""
+        self.broken = False
+
+    def reach(self, name: str) -> None:
+        """End it here."""
+        if name == self.point and not self.broken:
+            self.broken = True
+            raise Broken(name)
+
+
+class Broken(Exception):
+    """What was done is done, and nothing after it."""
+
+
+POINTS = (
+    *("cloud.volume_written", "cloud.volume_placed", "volume.created", "volume.reported"),
+    *("cloud.volume_report_written", "cloud.attach_written", "compute.exported", "volume.exported"),
+    *("compute.disk_attached", "cloud.disk_report_written", "cloud.snapshot_written", "volume.snapshot_made"),
+    *("cloud.grow_written", "volume.grown", "cloud.detach_written", "compute.disk_detached"),
+    *("cloud.volume_deleted", "volume.deleted", "cloud.snapshot_deleted", "volume.snapshot_deleted"),
+)
+"""Every point that the life below passes."""
+
+
+class FaultTests(VolumeCase):
+    """
+    What is broken off at any step is finished.
+    """
+
+    timeout = 300
+
+    @inlineCallbacks
+    def tried(self, act: Callable[[], Any]) -> Generator[Any, Any, Any]:
+        """Ask; where that breaks off, what was written is to have its effect all the same."""
+        try:
+            return (yield act())
+        except Broken:
+            return None
+
+    @inlineCallbacks
+    def only(self, cls: Any) -> Generator[Any, Any, Any]:
+        """The one record of a kind."""
+        page = yield self.cloud.store.records(cls, Query(cls.kind, (ALL,)))
+        [stored] = page.items
+        return stored.record
+
+    @inlineCallbacks
+    def life(self, machine: Instance) -> Test:
+        """Made, attached, copied, grown, detached, deleted."""
+        yield self.tried(lambda: self.volumes.create(CALLER, VolumeSpec("nova", 1)))
+        volume = yield self.only(Volume)
+        yield self.until_volume(volume.id, "available")
+
+        @inlineCallbacks
+        def attached() -> Generator[Any, Any, bool]:
+            [found] = yield self.volumes.get(CALLER, [volume.id])
+            if found.state == "available":
+                yield self.tried(lambda: self.volumes.attach(CALLER, volume.id, machine.id, "/dev/sdf"))
+            return found.attachment is not None and found.attachment.state == "attached"
+
+        yield self.cloud.until(attached)
+        self.assertEqual((yield self.seen(machine)), {"/dev/sdf": volume.id})
+        yield self.tried(lambda: self.snapshots.create(CALLER, volume.id))
+        snapshot = yield self.only(Snapshot)
+        yield self.until_snapshot(snapshot.id)
+        yield self.tried(lambda: self.volumes.grow(CALLER, volume.id, 2))
+
+        @inlineCallbacks
+        def grown() -> Generator[Any, Any, bool]:
+            [found] = yield self.volumes.get(CALLER, [volume.id])
+            return found.size_gb == 2
+
+        yield self.cloud.until(grown)
+        yield self.tried(lambda: self.volumes.detach(CALLER, volume.id))
+        yield self.until_volume(volume.id, "available")
+        self.assertEqual((yield self.seen(machine)), {})
+        yield self.tried(lambda: self.volumes.delete(CALLER, volume.id))
+        yield self.until_gone(volume.id)
+        yield self.tried(lambda: self.snapshots.delete(CALLER, snapshot.id))
+        yield self.until_gone(snapshot.id, Snapshot)
+
+    @inlineCallbacks
+    def test_every_point(self) -> Test:
+        """Broken off once at each point, every step has its effect, and nothing is left."""
+        faults = BreakOnce()
+        yield self.begin(faults=faults)
+        machine = yield self.machine()
+        for point in POINTS:
+            faults.point, faults.broken = point, False
+            try:
+                yield self.life(machine)
+            except BaseException as error:
+                raise AssertionError(f"{point}: {error!r}") from error
+            self.assertTrue(faults.broken, point)
+            yield self.cloud.sound()
+            holdings = yield self.cloud.hosts["node1"].volumes.describe()
+            self.assertEqual((holdings.volumes, holdings.snapshots), ((), ()), point)
+        self.flushLoggedErrors()
 
 
 class SnapshotTests(VolumeCase):
