@@ -94,7 +94,7 @@ class Flavors:
         else:
             transaction.update(stored, record)
         yield self._store.commit(transaction)
-        return flavor or before
+        return flavor or before  # type: ignore[return-value]
 
 
 def chosen(name: str, stored: Stored[InstanceType] | None) -> Flavor:

@@ -54,7 +54,7 @@ class MetadataSettings:
             transaction = self._store.transaction(caller.request_id)
             transaction.update(stored, attrs.evolve(stored.record, metadata_options=options))
             yield self._store.commit(transaction)
-        return options
+        return options  # type: ignore[no-any-return]
 
     @inlineCallbacks
     def defaults(self, caller: Caller) -> Generator[Deferred[Any], Any, MetadataDefaults]:

@@ -62,4 +62,4 @@ def effective(asked: dict[str, object], defaults: MetadataDefaults | None) -> Me
     """
     fields = [field.name for field in attrs.fields(MetadataOptions)]
     preferred = {name: getattr(defaults, name) for name in fields} if defaults else {}
-    return MetadataOptions(**{name: value for name, value in preferred.items() if value} | asked)  # type: ignore[arg-type]
+    return MetadataOptions(**{name: value for name, value in preferred.items() if value} | asked)
