@@ -29,7 +29,7 @@ SERVICES = {
 """Which services may reach the points of a room; all of them for other rooms."""
 
 ELSEWHERE = re.compile(
-    r"volume|snapshot|disk|grow|export|address|associat|cloud\.attach|cloud\.detach"
+    r"volume|snapshot|image|disk|grow|export|address|associat|cloud\.attach|cloud\.detach"
     r"|rules|members|regrouped|groups_adopted|network_adopted|network\.reported"
 )
 """
@@ -43,7 +43,7 @@ PATIENCE = 45.0
 
 _INSTANCE = re.compile(r"<instanceId>(i-[0-9a-f]+)</instanceId>")
 _ITEM = re.compile(r"<instanceId>(i-[0-9a-f]+)</instanceId>.*?<instanceState>.*?<name>([a-z-]+)</name>", re.S)
-_ADDRESS = re.compile(r"<privateIpAddress>([0-9.]+)</privateIpAddress>")
+_ADDRESS = re.compile(r"<instanceId>(i-[0-9a-f]+)</instanceId>.*?<privateIpAddress>([0-9.]+)</privateIpAddress>", re.S)
 _POINT = re.compile(r'reach\("([a-z_]+\.[a-z_]+)"\)')
 
 
@@ -133,9 +133,9 @@ class Stubborn:
         return dict(_ITEM.findall(body))
 
     def addresses(self, ids: Iterable[str]) -> list[str]:
-        """Addresses of all."""
+        """The first address of each; an answer may repeat it within an instance."""
         body = self.ask("DescribeInstances", **{f"InstanceId_{n}": id for n, id in enumerate(ids, 1)})
-        return _ADDRESS.findall(body)
+        return list(dict(_ADDRESS.findall(body)).values())
 
     def await_states(self, ids: Sequence[str], wanted: set[str]) -> dict[str, str]:
         """
