@@ -23,7 +23,7 @@ from fabric.api.ec2.volume_views import STATUS, attachment, modification, volume
 from fabric.cloud.listings import Listings
 from fabric.cloud.volumes import Volumes, VolumeSpec
 from fabric.model.record import iso_time
-from fabric.model.volume import LIFECYCLE, Volume
+from fabric.model.volume import Volume
 
 BOUNDS = Bounds(5, 1000, ids="volumeIds")
 
@@ -64,12 +64,8 @@ def _filters() -> FilterTable:
     return FilterTable(rules)
 
 
-def _by_status(shown: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for state in LIFECYCLE.states():
-        name = shown.get(STATUS.get(state, "insufficient-data"), "insufficient-data")
-        found[name] = (*found.get(name, ()), state)
-    return found
+_BY_STATUS = {"ok": ("available", "in-use"), "impaired": ("error",), "insufficient-data": ("creating", "deleting")}
+"""The states that each of EC2's volume statuses means."""
 
 
 def _status_filters() -> FilterTable:
@@ -84,7 +80,7 @@ def _status_filters() -> FilterTable:
         "operator.principal": constant(),
         "volume-status.details-name": constant("io-enabled", "io-performance"),
         "volume-status.details-status": of_record(_details),
-        "volume-status.status": choice("state", _by_status({"ok": "ok", "impaired": "impaired"})),
+        "volume-status.status": choice("state", _BY_STATUS),
     }
     return FilterTable(rules, tagged=False)
 
