@@ -39,6 +39,10 @@ ASSOCIABLE = tuple(state for state in KEEPS if state != "pending")
 """The states of an instance that can be given an address, as on EC2."""
 
 
+ATTEMPTS = 100
+"""One address may be moved by many at once; each attempt that fails means that another move was made."""
+
+
 @attrs.frozen
 class Named:
     """
@@ -147,7 +151,7 @@ class Addresses:
             itself and somebody else holds it.
         @raise InUse: it leads to an instance.
         """
-        yield until_written(lambda: self._release_once(caller, named))
+        yield until_written(lambda: self._release_once(caller, named), ATTEMPTS)
         self._faults.reach("cloud.address_released")
 
     @inlineCallbacks
@@ -180,7 +184,9 @@ class Addresses:
         @raise InvalidValue: C{private_ip} is not the instance's.
         @raise InUse: it leads elsewhere, and is not to be moved.
         """
-        association, told = yield until_written(lambda: self._associate_once(caller, named, instance, private_ip, move))
+        association, told = yield until_written(
+            lambda: self._associate_once(caller, named, instance, private_ip, move), ATTEMPTS
+        )
         self._faults.reach("cloud.address_associated")
         self._orders.addresses(caller.request_id, told)
         return association  # type: ignore[no-any-return]
@@ -239,7 +245,7 @@ class Addresses:
 
         @raise NotFound: the project has no such address or C{association}.
         """
-        told = yield until_written(lambda: self._disassociate_once(caller, named, association))
+        told = yield until_written(lambda: self._disassociate_once(caller, named, association), ATTEMPTS)
         self._faults.reach("cloud.address_disassociated")
         self._orders.addresses(caller.request_id, told)
 

@@ -26,6 +26,7 @@ KEEPS = ("pending", "running", "stopping", "stopped")
 """The states of an instance in which a floating address may lead to it."""
 
 PAGE = 200
+ATTEMPTS = 100
 
 
 @inlineCallbacks
@@ -75,7 +76,7 @@ class Associations:
         Note what a host has done.  Where it has something else than it should,
         it is ordered again.  Repeating is safe.
         """
-        again, unknown = yield until_written(lambda: self._take_once(request_id, host, reports))
+        again, unknown = yield until_written(lambda: self._take_once(request_id, host, reports), ATTEMPTS)
         self._faults.reach("cloud.addresses_confirmed")
         yield self._orders.addresses(request_id, again, (host,))
         yield self._orders.drop_addresses(request_id, host, unknown)

@@ -179,7 +179,7 @@ class RaceTests(AddressCase):
     @inlineCallbacks
     def test_one_address_many_instances(self) -> Test:
         """An address led to many instances at once leads to one, which alone shows it."""
-        instances = yield self.launch(8)
+        instances = yield self.launch(20)
         ids = [each.id for each in instances]
         held = yield self.verbs.allocate(CALLER)
         attempts = [self.verbs.associate(CALLER, Named(held.id), id, move=False) for id in ids]
