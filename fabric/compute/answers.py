@@ -1,0 +1,71 @@
+"""
+What a compute worker does besides bringing machines up and down: it passes
+disks and captures on to who carries these out, and answers questions.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+
+from fabric.cloud.interface import ICloudWorker
+from fabric.compute.captures import Captures
+from fabric.compute.disks import Disks
+from fabric.compute.interface import IComputeDriver
+from fabric.compute.reporter import WAIT
+from fabric.model.codec import encode
+from fabric.rpc.interface import Address, Context, IQueue
+
+NOBODY = Context()
+"""The context of work that no message asked for."""
+
+
+class Answers:
+    """
+    The base of L{fabric.compute.worker.ComputeWorker}, which gives it its parts.
+    """
+
+    _host: str
+    _driver: IComputeDriver
+    _queue: IQueue
+    _clock: IReactorTime
+    _disks: Disks
+    _captures: Captures
+
+    def attach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.attach_disks}."""
+        return self._disks.carry_out(disks, context, self._disks.attach)
+
+    def detach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.detach_disks}."""
+        return self._disks.carry_out(disks, context, self._disks.detach)
+
+    def capture(self, machines: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.capture}."""
+        return self._captures.carry_out(machines, context)
+
+    def claim(self, instances: list[str], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.claim}."""
+        cloud: ICloudWorker = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, WAIT))
+        return cloud.place(self._host, instances)
+
+    @inlineCallbacks
+    def console_output(self, id: str, context: Context = NOBODY) -> Generator[Deferred[Any], Any, dict[str, Any]]:
+        """See L{IComputeWorker.console_output}."""
+        output = yield self._driver.console_output(id)
+        return {"output": base64.b64encode(output).decode("ascii"), "timestamp": self._clock.seconds()}
+
+    def screenshot(self, id: str, wake: bool, context: Context = NOBODY) -> Deferred[dict[str, Any]]:
+        """See L{IComputeWorker.screenshot}."""
+        shot: Deferred[Any] = self._driver.screenshot(id, wake)
+        return shot.addCallback(lambda image: {"image": base64.b64encode(image).decode("ascii")})
+
+    @inlineCallbacks
+    def describe_machines(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:
+        """See L{IComputeWorker.describe_machines}."""
+        domains = yield self._driver.domains()
+        return [encode(domain) for domain in domains]
