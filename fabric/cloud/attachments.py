@@ -24,6 +24,9 @@ from fabric.store.interface import IStore, Stored, Transaction, Want
 DEVICE = re.compile(r"^(/dev/)?(sd|xvd|vd|hd)[a-z]{1,2}[0-9]{0,2}$")
 """What a user may call a device, as on EC2."""
 
+ATTEMPTS = 100
+"""How often to try, since all of an instance's volumes may be attached at once."""
+
 MOST_DISKS = 40
 """Volumes that one instance may have."""
 
@@ -64,7 +67,7 @@ class Attachments:
             volume is in another zone (then C{name} is C{zone}).
         """
         check_device(device)
-        volume = yield until_written(lambda: self._attach_once(caller, volume_id, instance_id, device))
+        volume = yield until_written(lambda: self._attach_once(caller, volume_id, instance_id, device), ATTEMPTS)
         self._faults.reach("cloud.attach_written")
         if volume.attachment.state == "attaching":
             self._orders.attach(caller.request_id, [volume])
@@ -85,7 +88,9 @@ class Attachments:
         @raise WrongState: the volume is on no instance, or that is being
             started or stopped.
         """
-        was, now = yield until_written(lambda: self._detach_once(caller, volume_id, instance_id, device, force))
+        was, now = yield until_written(
+            lambda: self._detach_once(caller, volume_id, instance_id, device, force), ATTEMPTS
+        )
         self._faults.reach("cloud.detach_written")
         if now.attachment is not None:
             self._orders.detach(caller.request_id, [now])

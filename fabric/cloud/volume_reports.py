@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from fabric.cloud.attachments import ATTEMPTS
 from fabric.cloud.orders import Orders
 from fabric.cloud.reports import failed
 from fabric.cloud.retry import until_written
@@ -77,7 +78,7 @@ class VolumeReports:
         """
         for report in reports:
             write: Callable[[], Any] = lambda: self._take_disk(request_id, host, report)  # noqa: B023, E731
-            yield until_written(write)
+            yield until_written(write, ATTEMPTS)
             self._faults.reach("cloud.disk_report_written")
 
     @inlineCallbacks

@@ -318,6 +318,23 @@ class AttachTests(VolumeCase):
         yield self.cloud.sound()
 
     @inlineCallbacks
+    def test_many_at_once(self) -> Test:
+        """All the volumes of an instance are attached at once, and detached at once; none is in the way of another."""
+        yield self.begin()
+        machine = yield self.machine()
+        volumes = yield gatherResults([self.volume() for _ in range(26)])
+        devices = {f"/dev/sd{chr(97 + n)}": volume.id for n, volume in enumerate(volumes)}
+        yield gatherResults([self.volumes.attach(CALLER, id, machine.id, device) for device, id in devices.items()])
+        for volume in volumes:
+            yield self.until_volume(volume.id, "in-use", "attached")
+        self.assertEqual((yield self.seen(machine)), devices)
+        yield gatherResults([self.volumes.detach(CALLER, volume.id) for volume in volumes])
+        for volume in volumes:
+            yield self.until_volume(volume.id, "available")
+        self.assertEqual((yield self.seen(machine)), {})
+        yield self.cloud.sound()
+
+    @inlineCallbacks
     def test_refusals(self) -> Test:
         """A taken device, another project's things, and states in which it can't be."""
         yield self.begin()
