@@ -30,7 +30,7 @@ SERVICES = {
 
 ELSEWHERE = re.compile(
     r"volume|snapshot|image|disk|grow|export|address|associat|cloud\.attach|cloud\.detach"
-    r"|rules|members|regrouped|groups_adopted|network_adopted|network\.reported"
+    r"|rules|members|regrouped|groups_adopted|groups_written|network_adopted|network\.reported"
 )
 """
 Points in the lives of other nouns, which the plain life of an instance does not
