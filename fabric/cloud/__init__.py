@@ -7,6 +7,7 @@ from __future__ import annotations
 import attrs
 
 from fabric.cloud.addresses import Addresses
+from fabric.cloud.captures import Captures
 from fabric.cloud.flavors import Flavors
 from fabric.cloud.groups import Groups
 from fabric.cloud.guests import Guests
@@ -45,6 +46,7 @@ class Cloud:
     listings: Listings
     volumes: Volumes
     snapshots: Snapshots
+    captures: Captures
     addresses: Addresses
     ranges: Ranges
     placement_groups: PlacementGroups

@@ -16,6 +16,7 @@ from fabric.cloud.addresses import Addresses
 from fabric.cloud.adoption import Adoption
 from fabric.cloud.associations import Associations
 from fabric.cloud.attachments import Attachments
+from fabric.cloud.captures import Captures
 from fabric.cloud.controller import CloudWorker, DeadLetters
 from fabric.cloud.flavors import Flavors
 from fabric.cloud.enforcement import Enforcement
@@ -52,7 +53,7 @@ from fabric.store.interface import IStore
 
 QUOTAS = {"instances": 100, "cores": 200, "ram": 512000, "key_pairs": 100, "groups": 100}
 QUOTAS |= {"placement_groups": 500, "launch_templates": 5000}
-QUOTAS |= {"volumes": 100, "gigabytes": 10_000, "snapshots": 500, "addresses": 50}
+QUOTAS |= {"volumes": 100, "gigabytes": 10_000, "snapshots": 500, "addresses": 50, "images": 1000}
 
 
 @attrs.frozen
@@ -124,10 +125,13 @@ def assemble(
     volumes = Volumes(store, attachments, volume_placement, volume_orders, quotas, clock, faults, again)
     launches = Launches(store, networks, quotas, orders, volumes, hosts, clock, faults, again, rules.zone)
     instances = Instances(store, queue, launches, orders, enforcement, quotas, clock, faults, again)
+    snapshots = Snapshots(store, volume_orders, quotas, clock, faults, again)
+    images = Images(store, listings, quotas, snapshots, clock)
+    captures = Captures(store, queue, images, snapshots, clock, faults, again)
     cloud = Cloud(
         instances,
         KeyPairs(store, quotas, pool, clock),
-        Images(store, listings),
+        images,
         Groups(store, quotas, clock),
         GroupRules(store, enforcement, clock, faults, again),
         Tags(store),
@@ -143,12 +147,13 @@ def assemble(
         flavors=Flavors(store),
         metadata_settings=MetadataSettings(store),
         guests=Guests(instances, queue),
-        snapshots=Snapshots(store, volume_orders, quotas, clock, faults, again),
+        snapshots=snapshots,
+        captures=captures,
     )
     placement = Placement(store, hosts, orders, clock, faults, again)
     reports = Reports(store, orders, enforcement, clock, faults, again)
     adoption = Adoption(store, queue, orders, reports, clock, faults, rules.stray_grace)
-    worker = CloudWorker(hosts, reports, adoption, placement, rules.accounts, Associations(store, orders, faults), volume_reports, VolumeAdoption(store, volume_orders), enforcement)
+    worker = CloudWorker(hosts, reports, adoption, placement, rules.accounts, Associations(store, orders, faults), volume_reports, VolumeAdoption(store, volume_orders), enforcement, captures)
     volume_sweep = VolumeSweep(store, hosts, volume_placement, volume_reports, volume_orders, clock, again)
-    sweep = Sweep(store, hosts, orders, enforcement, volume_sweep, clock, again)
+    sweep = Sweep(store, hosts, orders, enforcement, volume_sweep, captures, clock, again)
     return Assembly(cloud, pool, placement, worker, sweep, DeadLetters(reports))

@@ -40,6 +40,12 @@ class ICloudWorker(Interface):
         became of volumes that are attached or detached.
         """
 
+    def report_images(host: str, reports: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast by compute workers: L{fabric.compute.interface.ImageReport} of what
+        became of machines' disks that were to become images.
+        """
+
     def report_volumes(host: str, reports: list[dict[str, Any]]) -> Deferred[None]:
         """
         Cast by volume workers: L{fabric.volume.interface.VolumeReport}.

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from fabric.cloud.associations import end_associations
 from fabric.cloud.attachments import release_disks
+from fabric.cloud.captures import Captures
 from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import RESEND_AFTER, TOKEN_KEPT
@@ -53,6 +54,7 @@ class Sweep:
         orders: Orders,
         enforcement: Enforcement,
         volumes: VolumeSweep,
+        captures: Captures,
         clock: IReactorTime,
         resend_after: float = RESEND_AFTER,
     ) -> None:
@@ -61,6 +63,7 @@ class Sweep:
         self._orders = orders
         self._enforcement = enforcement
         self._volumes = volumes
+        self._captures = captures
         self._clock = clock
         self._resend_after = resend_after
 
@@ -86,6 +89,7 @@ class Sweep:
                 ("snapshot", self._volumes.snapshots),
                 ("address", self._addresses),
                 ("group", self._groups),
+                ("image", self._captures.review),
             ):
                 if by_kind[kind]:
                     yield look(by_kind[kind])
@@ -181,7 +185,7 @@ class Sweep:
             if stored is None or stored.record.settled or stored.record.review_at > now:
                 continue
             later = attrs.evolve(stored.record, review_at=now + self._resend_after)
-            written = yield self._write(stored, later)  # type: ignore[arg-type]
+            written = yield self._write(stored, later)
             if written is not None:
                 yield self._orders.addresses("sweep", [later], [host for host in later.hosts if host in alive])
 

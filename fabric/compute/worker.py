@@ -9,7 +9,6 @@ reports are on their way, so what a crash interrupts comes again.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +21,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fabric.cloud.interface import ICloudWorker
+from fabric.compute.answers import NOBODY, Answers
+from fabric.compute.captures import Captures
 from fabric.compute.disks import Disks
 from fabric.compute.interface import (
     Domain,
@@ -40,9 +41,6 @@ from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import decode, encode
 from fabric.network.interface import INetworkWorker
 from fabric.rpc.interface import Address, Context, IQueue
-
-NOBODY = Context()
-"""The context of work that no message asked for."""
 
 INTERNAL = "Server.InternalError"
 
@@ -63,7 +61,7 @@ TRANSIENT: Retried = (Unavailable, DeadlineExceeded)
 
 
 @implementer(IComputeWorker, IDomainWatcher)
-class ComputeWorker:
+class ComputeWorker(Answers):
     """
     See the module, and L{IComputeWorker} for the orders.
     """
@@ -95,6 +93,7 @@ class ComputeWorker:
         self._machines = Machines()
         self._reporter = Reporter(host, queue, clock, linger)
         self._disks = Disks(host, driver, queue, clock, self._faults, self._turns)
+        self._captures = Captures(host, driver, queue, clock, self._faults, self._turns)
 
     @inlineCallbacks
     def adopt(self) -> Generator[Deferred[Any], Any, None]:
@@ -154,39 +153,6 @@ class ComputeWorker:
         """See L{IComputeWorker.terminate}."""
         orders = [decode(Brief, machine) for machine in machines]
         yield self._carry_out(orders, context, self._terminate)
-
-    def attach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
-        """See L{IComputeWorker.attach_disks}."""
-        return self._disks.carry_out(disks, context, self._disks.attach)
-
-    def detach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
-        """See L{IComputeWorker.detach_disks}."""
-        return self._disks.carry_out(disks, context, self._disks.detach)
-
-    def claim(self, instances: list[str], context: Context = NOBODY) -> Deferred[None]:
-        """See L{IComputeWorker.claim}."""
-        cloud: ICloudWorker = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, WAIT))
-        return cloud.place(self._host, instances)
-
-    @inlineCallbacks
-    def console_output(self, id: str, context: Context = NOBODY) -> Generator[Deferred[Any], Any, dict[str, Any]]:
-        """See L{IComputeWorker.console_output}."""
-        output = yield self._driver.console_output(id)
-        return {"output": base64.b64encode(output).decode("ascii"), "timestamp": self._clock.seconds()}
-
-    @inlineCallbacks
-    def screenshot(
-        self, id: str, wake: bool, context: Context = NOBODY
-    ) -> Generator[Deferred[Any], Any, dict[str, Any]]:
-        """See L{IComputeWorker.screenshot}."""
-        image = yield self._driver.screenshot(id, wake)
-        return {"image": base64.b64encode(image).decode("ascii")}
-
-    @inlineCallbacks
-    def describe_machines(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:
-        """See L{IComputeWorker.describe_machines}."""
-        domains = yield self._driver.domains()
-        return [encode(domain) for domain in domains]
 
     # News of the guests' own.
 

@@ -170,6 +170,7 @@ class Quota:
     gigabytes: int = _setting(10000, "GiB in all volumes together.", validator=_from(0))
     snapshots: int = _setting(500, "Snapshots of volumes.", validator=_from(0))
     addresses: int = _setting(50, "Floating addresses.", validator=_from(0))
+    images: int = _setting(1000, "Images.", validator=_from(0))
 
 
 @attrs.frozen

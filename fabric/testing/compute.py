@@ -246,22 +246,22 @@ class ComputeDriverContract:
     @inlineCallbacks
     def test_capture(self) -> Steps:
         """A disk is copied once under a name, and its guest runs or is stopped as before."""
-        yield self.driver.spawn(order("i-1"))
-        where = yield self.driver.capture("i-1", "ami-1", True)
-        self.assertTrue(where)
-        self.assertEqual((yield self.driver.capture("i-1", "ami-1", True)), where)
-        self.assertNotEqual((yield self.driver.capture("i-1", "ami-2", False)), where)
+        order = machine(1, 7)
+        yield self.driver.spawn(order)
+        where = yield self.driver.capture(order.id, "ami-00000001", True)
+        again = yield self.driver.capture(order.id, "ami-00000001", True)
+        other = yield self.driver.capture(order.id, "ami-00000002", False)
+        self.assertEqual((where, other == where, bool(where)), (again, False, True))  # type: ignore[attr-defined]
+        yield self.assertDomains(_running(order))
+        yield self.driver.shut_down(order.id, True, 8)
+        yield self.driver.capture(order.id, "ami-00000003", True)
         [domain] = yield self.driver.domains()
-        self.assertEqual(domain.state, "running")
-        yield self.driver.shut_down("i-1", False, 2)
-        yield self.driver.capture("i-1", "ami-3", True)
-        [domain] = yield self.driver.domains()
-        self.assertEqual((domain.state, domain.order), ("stopped", 2))
+        self.assertEqual((domain.state, domain.order), ("stopped", 8))  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def test_capture_unknown(self) -> Steps:
         """What is not there can't be copied."""
-        yield self.assertFailure(self.driver.capture("i-9", "ami-1", False), NotFound)
+        yield self.assertFailure(self.driver.capture("i-9", "ami-00000001", False), NotFound)  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def test_console(self) -> Steps:

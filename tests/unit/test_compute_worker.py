@@ -50,6 +50,7 @@ class Controller:
         self.disks = []
         self.volumes = []
         self.snapshots = []
+        self.images = []
         self.holdings = []
 
     def report_disks(self, host, reports, context):
@@ -59,6 +60,10 @@ class Controller:
     def report_volumes(self, host, reports, context):
         """Remember it."""
         self.volumes += [(each["id"], each["order"], each["state"]) for each in reports]
+
+    def report_images(self, host, reports, context):
+        """Remember it."""
+        self.images += [(each["image"], each["state"], each["location"]) for each in reports]
 
     def report_snapshots(self, host, reports, context):
         """Remember it."""
@@ -559,6 +564,22 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.assertIn(b"Booting", base64.b64decode(found["output"]))
         self.assertEqual(found["timestamp"], self.clock.seconds())
         self.failureResultOf(self.worker.console_output("i-none", context=CONTEXT), NotFound)
+
+    def test_capture(self):
+        """A machine's disk is copied once, and told again; what is not here, or can't be copied, failed."""
+        self.run_machines(machine(1))
+        order = {"id": machine(1).id, "image": "ami-1", "restart": True}
+        for _ in range(2):
+            self.worker.capture([order], context=CONTEXT)
+            self.host.settle()
+        self.assertEqual(self.controller.images, [("ami-1", "made", "captured/ami-1")] * 2)
+        self.worker.capture([order | {"id": "i-none", "image": "ami-2"}], context=CONTEXT)
+        self.host.settle()
+        for mishap, image in (("capture fail 2", "ami-3"), ("capture lose", "ami-4")):
+            self.host.hypervisor.rehearsal.tell(mishap)
+            self.worker.capture([order | {"image": image}], context=CONTEXT)
+            self.host.settle(3.0)
+        self.assertEqual([state for _, state, _ in self.controller.images[2:]], ["failed", "failed", "made"])
 
     def test_describe_machines(self):
         """Operators are told what is really here."""

@@ -180,6 +180,7 @@ _ABSENT: dict[str, Callable[[Any, str], EC2Error]] = {
     "address": _unknown_address,
     "allocation": _unknown_address,
     "others_address": _others_address,
+    "others_image": lambda error, action: EC2Error("AuthFailure", f"Not authorized for image:{error.id}"),
     "association": _unknown_association,
     "floating": _unknown_range,
     "zone": lambda error, action: EC2Error("InvalidZone.NotFound", f"The zone '{error.id}' does not exist."),
@@ -196,6 +197,10 @@ def _already_exists(error: Any, action: str) -> EC2Error:
     if error.kind == "launch_template":
         return EC2Error(
             "InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use."
+        )
+    if error.kind == "image":
+        return EC2Error(
+            "InvalidAMIName.Duplicate", f"AMI name {error.name} is already in use by AMI {error.holder}"
         )
     if error.kind == "key_pair":
         return EC2Error("InvalidKeyPair.Duplicate", f"The keypair '{error.name}' already exists.")
@@ -218,6 +223,8 @@ def _wrong_state(error: Any, action: str) -> EC2Error:
     if action == "AssociateAddress":
         message = f"The {error.found} instance '{error.id}' is not in a valid state for this operation."
         return EC2Error("InvalidInstanceID", message)
+    if error.kind == "image":
+        return EC2Error("InvalidAMIID.Unavailable", f"The image ID '{error.id}' is not available")
     code = "IncorrectInstanceState" if error.kind == "instance" else "IncorrectState"
     if action in ("AttachVolume", "DetachVolume"):
         return _wrong_state_of_attachment(error, action)
@@ -264,6 +271,7 @@ _QUOTAS = {
         "LaunchTemplateLimitExceeded",
         "You have reached your limit of {limit} launch templates.",
     ),
+    "images": ("AMILimitExceeded", "You have reached your limit of {limit} images."),
     "addresses": ("AddressLimitExceeded", "The maximum number of addresses has been reached."),
     "rules": (
         "RulesPerSecurityGroupLimitExceeded",
@@ -289,7 +297,7 @@ def _limit(error: Any, action: str) -> EC2Error:
 
 
 def _no_capacity(error: Any, action: str) -> EC2Error:
-    if action.endswith(("Volume", "Snapshot", "Snapshots")):
+    if action.endswith(("Volume", "Snapshot", "Snapshots", "Image")):
         return EC2Error("InsufficientVolumeCapacity", "There is not enough capacity to fulfill your request.")
     return EC2Error("InsufficientInstanceCapacity", "There is not enough capacity to fulfill your request.")
 

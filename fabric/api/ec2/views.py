@@ -410,7 +410,7 @@ def image(record: Image) -> Shown:
     """
     return {
         "ImageId": record.id,
-        "ImageLocation": record.location,
+        "ImageLocation": record.shown_location,
         "State": record.state,
         "OwnerId": record.project,
         "CreationDate": iso_time(record.created_at),
@@ -423,12 +423,36 @@ def image(record: Image) -> Shown:
         "PlatformDetails": "Linux/UNIX",
         "Name": record.name,
         "Description": record.description,
-        "RootDeviceType": "instance-store",
-        "BlockDeviceMappings": [],
+        "RootDeviceType": record.root_type,
+        "RootDeviceName": record.root_device or None,
+        "BlockDeviceMappings": image_disks(record),
         "VirtualizationType": "hvm",
         "Hypervisor": "xen",
+        "SourceInstanceId": record.instance or None,
+        "SourceImageId": record.source or None,
+        "StateReason": {"Code": "Server.InternalError", "Message": record.reason} if record.reason else None,
         "Tags": tags(record.tags) if record.tags else None,
     }
+
+
+def image_disks(record: Image) -> list[Shown]:
+    """
+    The volumes that a launch of an image makes, by the names of botocore's
+    C{BlockDeviceMapping}.
+    """
+    return [
+        {
+            "DeviceName": disk.device,
+            "Ebs": {
+                "DeleteOnTermination": disk.delete_on_termination,
+                "SnapshotId": disk.snapshot or None,
+                "VolumeSize": disk.size_gb or None,
+                "VolumeType": disk.volume_type,
+                "Encrypted": False,
+            },
+        }
+        for disk in record.disks
+    ]
 
 
 def key_pair(record: KeyPair) -> Shown:

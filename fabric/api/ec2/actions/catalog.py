@@ -10,6 +10,8 @@ from fabric.api.ec2.actions.defaults import DefaultActions
 from fabric.api.ec2.actions.flavors import FlavorActions
 from fabric.api.ec2.actions.groups import GroupActions
 from fabric.api.ec2.actions.guests import GuestActions
+from fabric.api.ec2.actions.image_attributes import ImageAttributeActions
+from fabric.api.ec2.actions.image_making import ImageMakingActions
 from fabric.api.ec2.actions.images import ImageActions
 from fabric.api.ec2.actions.instances import InstanceActions
 from fabric.api.ec2.actions.keypairs import KeyPairActions
@@ -47,6 +49,8 @@ def ec2_actions(cloud: Cloud, views: EC2Views, region: str, endpoint: str) -> Re
     DefaultActions().register(registry)
     KeyPairActions(cloud.key_pairs, cloud.listings, views).register(registry)
     ImageActions(cloud.listings, views).register(registry)
+    ImageMakingActions(cloud.images, cloud.captures, region).register(registry)
+    ImageAttributeActions(cloud.images).register(registry)
     GroupActions(cloud.groups, cloud.listings, views).register(registry)
     RuleActions(cloud.rules, views).register(registry)
     TagActions(cloud.tags, views).register(registry)

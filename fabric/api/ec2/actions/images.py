@@ -12,16 +12,21 @@ from twisted.internet.defer import Deferred
 from fabric.api.ec2.actions.listing import Describe
 from fabric.api.ec2.actions.refusals import check_ids
 from fabric.api.ec2.call import Answer, Call
-from fabric.api.ec2.filters import FilterTable, Rule, Test, constant, facet, literal, of_record
+from fabric.api.ec2.filters import FilterTable, Rule, Test, constant, facet, literal
 from fabric.api.ec2.pagination import Bounds
 from fabric.api.ec2.registry import Action, Registry
 from fabric.api.ec2.views import EC2Views, join_images
 from fabric.cloud.listings import Listings
 from fabric.model.image import Image
-from fabric.model.record import iso_time
 
 _FILED = {
     "architecture": "architecture",
+    "block-device-mapping.delete-on-termination": "disk.delete",
+    "block-device-mapping.device-name": "disk.device",
+    "block-device-mapping.snapshot-id": "disk.snapshot",
+    "block-device-mapping.volume-size": "disk.size",
+    "block-device-mapping.volume-type": "disk.type",
+    "creation-date": "created",
     "description": "description",
     "image-id": "id",
     "image-type": "type",
@@ -31,27 +36,31 @@ _FILED = {
     "name": "name",
     "owner-id": "owner",
     "ramdisk-id": "ramdisk",
+    "root-device-name": "root-device",
+    "root-device-type": "root-type",
+    "source-image-id": "source",
+    "source-instance-id": "instance",
     "state": "state",
+    "state-reason-message": "reason",
 }
 
 _ALIKE = {
     "hypervisor": ("xen",),
-    "root-device-type": ("instance-store",),
+    "block-device-mapping.encrypted": ("false",),
     "virtualization-type": ("hvm",),
 }
 
 _ABSENT = """
-    block-device-mapping.delete-on-termination block-device-mapping.device-name block-device-mapping.encrypted
-    block-device-mapping.snapshot-id block-device-mapping.volume-size block-device-mapping.volume-type boot-mode
+    boot-mode
     ena-support free-tier-eligible image-allowed image-watermark.source-image-creation-time
     image-watermark.source-image-id image-watermark.source-image-region image-watermark.watermark-creation-time
     image-watermark.watermark-key instance-type-specification.supported-instance-type
     instance-type-specification.unsupported-instance-type owner-alias platform product-code product-code.type
-    public-ssm-parameter-name root-device-name scan-result.critical-fix-available-since
+    public-ssm-parameter-name scan-result.critical-fix-available-since
     scan-result.finding-scan-date scan-result.high-fix-available-since
     scan-result.highest-finding-severity-label scan-result.informational-fix-available-since
-    scan-result.low-fix-available-since scan-result.medium-fix-available-since source-image-id
-    source-image-region source-instance-id sriov-net-support state-reason-code state-reason-message
+    scan-result.low-fix-available-since scan-result.medium-fix-available-since source-image-region
+    sriov-net-support state-reason-code
 """
 
 
@@ -59,7 +68,6 @@ def _filters() -> FilterTable:
     rules: dict[str, Rule] = {name: constant() for name in _ABSENT.split()}
     rules |= {name: facet(own) for name, own in _FILED.items()}
     rules |= {name: constant(*values) for name, values in _ALIKE.items()}
-    rules["creation-date"] = of_record(lambda image: (iso_time(image.created_at),))
     return FilterTable(rules, private_tags=True)
 
 

@@ -1,0 +1,230 @@
+"""
+Images of instances: a copy of the instance's own disk, which its host makes, and
+snapshots of its volumes.
+
+The entry is C{pending} until all of them are complete.  What was not sent or not
+answered is ordered again by the sweep, and what takes too long fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from fabric.cloud.access import Caller
+from fabric.cloud.images import SOON, Images
+from fabric.cloud.launch import RESEND_AFTER
+from fabric.cloud.orders import WAIT
+from fabric.cloud.retry import until_written
+from fabric.cloud.snapshots import Snapshots
+from fabric.compute.interface import CaptureOrder, IComputeWorker, ImageReport
+from fabric.errors import Conflict, FabricError, NotFound, WrongState
+from fabric.faults import IFaults
+from fabric.ids import new_id
+from fabric.model.codec import encode
+from fabric.model.image import LIFECYCLE, Image, ImageDisk, moved
+from fabric.model.instance import Disk, Instance
+from fabric.model.snapshot import Snapshot
+from fabric.rpc.interface import Address, Context, IQueue
+from fabric.store.interface import IStore, Stored
+
+
+@attrs.frozen
+class CaptureSpec:
+    """
+    What one CreateImage asks for.
+
+    @ivar restart: whether the instance is stopped for it and started again.
+    @ivar left_out: devices whose volumes are not to be in the image.
+    @ivar deleted: by device, whether the volume that a launch makes of it is to
+        go with its instance; as with this instance for those not named.
+    """
+
+    instance: str
+    name: str
+    description: str = ""
+    restart: bool = True
+    left_out: tuple[str, ...] = ()
+    deleted: Mapping[str, bool] = attrs.field(factory=dict)
+    tags: dict[str, str] = attrs.field(factory=dict)
+
+
+class Captures:
+    """
+    Makes images of instances, and finishes those that wait for copies.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        queue: IQueue,
+        images: Images,
+        snapshots: Snapshots,
+        clock: IReactorTime,
+        faults: IFaults,
+        resend_after: float = RESEND_AFTER,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._images = images
+        self._snapshots = snapshots
+        self._clock = clock
+        self._faults = faults
+        self._resend_after = resend_after
+
+    @inlineCallbacks
+    def create(self, caller: Caller, spec: CaptureSpec) -> Generator[Deferred[Any], Any, Image]:
+        """
+        Begin to make an image of an instance.
+
+        @raise NotFound: the instance is not the caller's.
+        @raise WrongState: it neither runs nor is stopped.
+        @raise AlreadyExists: the project has an image of that name.
+        @raise QuotaExceeded: the project has as many images, or snapshots, as
+            it may.
+        @raise NoCapacity: a volume's host has no room for its snapshot.
+        """
+        [stored] = yield self._store.read(Instance, [spec.instance])
+        if stored is None or stored.record.project != caller.project:
+            raise NotFound("instance", spec.instance)
+        instance: Instance = stored.record
+        if instance.state not in ("running", "stopped") or not instance.host:
+            raise WrongState("instance", instance.id, instance.state, ["running", "stopped"])
+        yield self._images.check_name(caller, spec.name)
+        disks = yield self._copied(caller, instance, spec)
+        image = self._image(caller, instance, spec, disks)
+        try:
+            yield self._images.write_new(caller, image)
+        except FabricError:
+            yield self._images.drop_snapshots(caller, disks)
+            raise
+        self._faults.reach("cloud.image_written")
+        self._order(caller.request_id, image)
+        return image
+
+    @inlineCallbacks
+    def take(self, request_id: str, host: str, reports: Sequence[ImageReport]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Note what became of machines' disks.  Repeating is safe; an image that
+        was deregistered meanwhile stays gone.
+        """
+        for report in reports:
+            yield until_written(lambda report=report: self._take(request_id, host, report))  # type: ignore[misc]
+        self._faults.reach("cloud.image_reported")
+
+    @inlineCallbacks
+    def review(self, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Look at images that wait for something: the sweep's part.
+        """
+        found = yield self._store.read(Image, ids)
+        for stored in found:
+            if stored is None or (stored.record.derived().due or self._clock.seconds() + 1) > self._clock.seconds():
+                continue
+            try:
+                yield self._review(stored)
+            except (Conflict, NotFound):
+                continue  # somebody moved it meanwhile; it will be due again if it must
+
+    def _image(self, caller: Caller, instance: Instance, spec: CaptureSpec, disks: tuple[ImageDisk, ...]) -> Image:
+        now = self._clock.seconds()
+        return Image(
+            new_id("image"),
+            caller.project,
+            spec.name,
+            "",
+            description=spec.description,
+            architecture=instance.architecture,
+            kernel=instance.kernel,
+            ramdisk=instance.ramdisk,
+            state="pending",
+            created_at=now,
+            tags=dict(spec.tags),
+            disks=disks,
+            instance=instance.id,
+            host=instance.host,
+            restart=spec.restart and instance.state == "running",
+            review_at=now + self._resend_after,
+        )
+
+    @inlineCallbacks
+    def _copied(
+        self, caller: Caller, instance: Instance, spec: CaptureSpec
+    ) -> Generator[Deferred[Any], Any, tuple[ImageDisk, ...]]:
+        """Snapshots of the volumes that are to be in the image."""
+        wanted = [disk for disk in instance.disks if disk.device not in spec.left_out and disk.state == "attached"]
+        others = [disk.volume for disk in instance.disks if disk not in wanted]
+        if not wanted:
+            return ()
+        why = f"Created by CreateImage({instance.id})"
+        made = yield self._snapshots.create_all(caller, instance.id, why, exclude=others)
+        by_volume = {snapshot.volume: snapshot for snapshot in made}
+        return tuple(_disk(disk, by_volume[disk.volume], spec) for disk in wanted if disk.volume in by_volume)
+
+    def _order(self, request_id: str, image: Image) -> None:
+        """Ask the instance's host for a copy; the sweep asks again if this fails."""
+        order = CaptureOrder(image.instance, image.id, image.restart)
+        remote: IComputeWorker = self._queue.caster(
+            IComputeWorker, Address("compute", image.host), Context(request_id, WAIT)
+        )
+
+        def unsent(failure: Any) -> None:
+            failure.trap(FabricError)
+            self.log.warn("{request_id}: {id} was not ordered: {why}", request_id=request_id, id=image.id, why=failure)
+
+        remote.capture([encode(order)]).addErrback(unsent)
+
+    @inlineCallbacks
+    def _take(self, request_id: str, host: str, report: ImageReport) -> Generator[Deferred[Any], Any, None]:
+        [stored] = yield self._store.read(Image, [report.image])
+        if stored is None or stored.record.host != host or not stored.record.copying:
+            return
+        image: Image = stored.record
+        if report.state == "made":
+            image = attrs.evolve(image, location=report.location, review_at=self._clock.seconds() + SOON)
+            image = yield self._settled(image)
+        else:
+            image = moved(image, "fail", report.message or "its host could not copy the disk")
+        yield self._write(request_id, stored, image)
+
+    @inlineCallbacks
+    def _review(self, stored: Stored[Image]) -> Generator[Deferred[Any], Any, None]:
+        now, image = self._clock.seconds(), stored.record
+        deadline = LIFECYCLE.deadlines[image.state]
+        if now - image.created_at > deadline.seconds:
+            yield self._write("sweep", stored, moved(image, deadline.verb, "it was not complete in time"))
+        elif image.copying:
+            later = attrs.evolve(image, review_at=now + self._resend_after)
+            yield self._write("sweep", stored, later)
+            self._order("sweep", later)
+        else:
+            later = attrs.evolve(image, review_at=now + SOON)
+            yield self._write("sweep", stored, (yield self._settled(later)))
+
+    @inlineCallbacks
+    def _settled(self, image: Image) -> Generator[Deferred[Any], Any, Image]:
+        """The image as its snapshots have it."""
+        ids = [disk.snapshot for disk in image.disks if disk.snapshot]
+        found = yield self._store.read(Snapshot, ids)
+        states = {stored.record.state if stored else "gone" for stored in found}
+        if states - {"pending", "completed"}:
+            return moved(image, "fail", "a snapshot of it failed")
+        return image if "pending" in states else moved(image, "finish")
+
+    @inlineCallbacks
+    def _write(self, request_id: str, stored: Stored[Image], image: Image) -> Generator[Deferred[Any], Any, None]:
+        transaction = self._store.transaction(request_id)
+        transaction.update(stored, image)
+        yield self._store.commit(transaction)
+
+
+def _disk(disk: Disk, snapshot: Snapshot, spec: CaptureSpec) -> ImageDisk:
+    deleted = spec.deleted.get(disk.device, disk.delete_on_termination)
+    return ImageDisk(disk.device, snapshot.id, snapshot.size_gb, delete_on_termination=deleted)
