@@ -18,7 +18,7 @@ from fabric.cloud.access import Caller
 from fabric.cloud.flavors import chosen
 from fabric.cloud.groups import DEFAULT, default_group, unique_name
 from fabric.cloud.hosts import Hosts
-from fabric.cloud.launch_disks import disk_costs, snapshot_wants, usable, zone_with_volumes
+from fabric.cloud.launch_disks import disk_costs, merged, snapshot_wants, usable, zone_with_volumes
 from fabric.cloud.metadata_options import agreed
 from fabric.cloud.networks import Networks
 from fabric.cloud.orders import Orders
@@ -45,7 +45,7 @@ from fabric.model.instance import GroupName, Instance, Port
 from fabric.model.keypair import KeyPair
 from fabric.model.metadata_options import MetadataDefaults, MetadataOptions
 from fabric.model.network import Network
-from fabric.model.placement_group import Membership, PlacementGroup
+from fabric.model.placement_group import Membership
 from fabric.model.quota import Quota
 from fabric.model.record import changed
 from fabric.model.reservation import Reservation
@@ -71,7 +71,8 @@ class LaunchSpec:
     @ivar placement_group, placement_group_id: one of them, or neither.
     @ivar partition: of a group of partitions; 0 for any.
     @ivar metadata: fields of L{MetadataOptions} that were asked for.
-    @ivar disks: volumes that each of the instances gets.
+    @ivar disks: volumes that each of the instances gets, besides those of the image.
+    @ivar omitted: devices of the image that they do not get.
     @ivar network: an id; empty for the cloud's default network.
     @ivar digest_of: the request's parameters as text, without the token: a
         token may be used again only with the same.
@@ -100,6 +101,7 @@ class LaunchSpec:
     partition: int = 0
     metadata: dict[str, Any] = attrs.field(factory=dict)
     disks: tuple[NewDisk, ...] = ()
+    omitted: tuple[str, ...] = ()
     network: str = ""
     digest_of: str = ""
 
@@ -171,10 +173,9 @@ class Launches:
         @raise QuotaExceeded: not even C{min_count} may run.
         @raise IdempotencyMismatch: the token was used with other parameters.
         """
-        if spec.disks and not spec.zone:
-            zone = yield zone_with_volumes(self._hosts, self._zone)
-            spec = attrs.evolve(spec, zone=zone)
         parts: _Parts = yield self._gather(caller, spec)
+        if spec.disks or parts.image.disks:
+            spec, parts = yield self._disks(caller, spec, parts)
         try:
             instances, volumes = yield self._write(caller, spec, parts)
         except AlreadyExists as error:
@@ -201,10 +202,7 @@ class Launches:
         parts = [Want(Image, id=id) for id in (spec.kernel, spec.ramdisk) if id]
         groups = [Want(SecurityGroup, id=id) for id in spec.groups]
         groups += [Want(SecurityGroup, name=unique_name(project, name)) for name in names]
-        from_snapshots = snapshot_wants(spec.disks)
-        found = yield self._store.gather([*wants, *parts, *groups, *from_snapshots])
-        first_snapshot = len(found) - len(from_snapshots)
-        snapshots = usable(caller, from_snapshots, found[first_snapshot:])
+        found = yield self._store.gather([*wants, *parts, *groups])
         self._check_images(caller, spec, found[0], found[len(wants) : len(wants) + len(parts)])
         if found[1] is None or found[1].record.project not in ("", project):
             if spec.network:
@@ -212,7 +210,7 @@ class Launches:
             raise Unavailable("network", f"the cloud has no network {self._networks.default!r}")
         if key is not None and found[5] is None:
             raise NotFound("key_pair", spec.key_name)
-        groups_of, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) : first_snapshot])
+        groups_of, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) :])
         flavor = chosen(spec.flavor, found[3])
         return _Parts(
             found[0].record,
@@ -226,9 +224,28 @@ class Launches:
             if placement
             else None,
             agreed(spec.metadata, found[4]),
-            snapshots,
-            {"instances": 1, "cores": flavor.vcpus, "ram": flavor.memory_mb} | disk_costs(spec.disks, snapshots),
+            {},
+            {"instances": 1, "cores": flavor.vcpus, "ram": flavor.memory_mb},
         )
+
+    @inlineCallbacks
+    def _disks(
+        self, caller: Caller, spec: LaunchSpec, parts: _Parts
+    ) -> Generator[Deferred[Any], Any, tuple[LaunchSpec, _Parts]]:
+        """
+        The same with all volumes that are to be made, what they begin with,
+        and the zone in which they are to be.
+        """
+        disks = merged(parts.image, spec.disks, spec.omitted)
+        wants = snapshot_wants(disks)
+        found = (yield self._store.gather(wants)) if wants else []
+        snapshots = usable(caller, parts.image, wants, found)
+        costs = parts.costs | disk_costs(disks, snapshots)
+        zone = spec.zone
+        if disks and not zone:
+            zone = yield zone_with_volumes(self._hosts, self._zone)
+        spec = attrs.evolve(spec, disks=disks, zone=zone)
+        return spec, attrs.evolve(parts, snapshots=snapshots, costs=costs)
 
     def _check_images(self, caller: Caller, spec: LaunchSpec, image: Any, parts: list[Any]) -> None:
         for id, stored in zip([spec.image, *filter(None, (spec.kernel, spec.ramdisk))], [image, *parts], strict=True):

@@ -7,13 +7,15 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.cloud.access import Caller
 from fabric.cloud.attachments import MOST_DISKS, check_device
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.volumes import checked_size
-from fabric.errors import InvalidValue, NotFound, WrongState
+from fabric.errors import InvalidValue, NotFound, Unsupported, WrongState
+from fabric.model.image import Image
 from fabric.model.snapshot import Snapshot
 from fabric.model.volume import NewDisk
 from fabric.store.interface import Stored, Want
@@ -28,21 +30,52 @@ def snapshot_wants(disks: Sequence[NewDisk]) -> list[Want]:
     return [Want(Snapshot, id=id) for id in dict.fromkeys(disk.snapshot for disk in disks) if id]
 
 
-def usable(caller: Caller, wants: Sequence[Want], found: Sequence[Stored[Snapshot] | None]) -> Snapshots:
+def usable(caller: Caller, image: Image, wants: Sequence[Want], found: Sequence[Stored[Snapshot] | None]) -> Snapshots:
     """
-    Those snapshots by id.
+    Those snapshots by id.  Who may launch an image may use its snapshots.
 
     @raise NotFound: one is not the caller's to use.
     @raise WrongState: one is not complete.
     """
     snapshots: Snapshots = {}
+    of_image = {disk.snapshot for disk in image.disks}
     for want, stored in zip(wants, found, strict=True):
-        if stored is None or not stored.record.usable_by(caller.project):
+        if stored is None or not (want.id in of_image or stored.record.usable_by(caller.project)):
             raise NotFound("snapshot", want.id)
         if stored.record.state != "completed":
             raise WrongState("snapshot", want.id, stored.record.state, ["completed"])
         snapshots[want.id] = stored.record
     return snapshots
+
+
+def merged(image: Image, disks: Sequence[NewDisk], omitted: Sequence[str]) -> tuple[NewDisk, ...]:
+    """
+    An image's volumes but for those that the launch omits, and the launch's:
+    one on the same device is the image's with what the launch says of it.
+
+    @raise InvalidValue: a device is there twice.
+    @raise Unsupported: the image's root is a snapshot, which no host boots.
+    """
+    if image.root_type == "ebs":
+        raise Unsupported(f"launching {image.id}, whose root is a snapshot: compute hosts boot from their own disks")
+    asked = {_name(disk.device): disk for disk in disks}
+    if len(asked) < len(disks):
+        raise InvalidValue("blockDeviceMapping", disks[0].device, "A device is there twice.")
+    found = []
+    for disk in image.disks:
+        over = asked.pop(_name(disk.device), None)
+        if over is not None:
+            size = over.size_gb or (0 if over.snapshot else disk.size_gb)
+            found.append(attrs.evolve(over, snapshot=over.snapshot or disk.snapshot, size_gb=size))
+        elif _name(disk.device) not in {_name(device) for device in omitted}:
+            found.append(
+                NewDisk(disk.device, disk.size_gb, disk.snapshot, disk.volume_type, disk.delete_on_termination)
+            )
+    return (*found, *asked.values())
+
+
+def _name(device: str) -> str:
+    return device.removeprefix("/dev/")
 
 
 def disk_costs(disks: Sequence[NewDisk], snapshots: Snapshots) -> dict[str, int]:
@@ -55,14 +88,9 @@ def disk_costs(disks: Sequence[NewDisk], snapshots: Snapshots) -> dict[str, int]
         return {}
     if len(disks) > MOST_DISKS:
         raise InvalidValue("blockDeviceMapping", str(len(disks)), f"At most {MOST_DISKS} volumes.")
-    names: set[str] = set()
     total = 0
     for disk in disks:
         check_device(disk.device)
-        name = disk.device.removeprefix("/dev/")
-        if name in names:
-            raise InvalidValue("blockDeviceMapping", disk.device, "The device is there twice.")
-        names.add(name)
         total += checked_size(disk.size_gb, disk.volume_type, snapshots.get(disk.snapshot))
     return {"volumes": len(disks), "gigabytes": total}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from fabric.model.image import Image, ImageDisk
 from fabric.model.instance import Instance
 from fabric.model.quota import Quota
 from tests.integration.test_ec2_volumes import StorageCase
@@ -103,6 +104,31 @@ class LaunchDiskTests(StorageCase):
         self.assertEqual((made["Size"], made["SnapshotId"]), (1, snapshot))
 
     @inlineCallbacks
+    def test_of_the_image(self) -> Steps:
+        """An image's volumes are made, but for what the launch omits or says otherwise."""
+        snapshot = yield self.snapshot((yield self.volume()))
+        disks = (ImageDisk("/dev/sdf", snapshot, 1), ImageDisk("/dev/sdg", "", 2), ImageDisk("/dev/sdh", "", 2))
+        yield self.write(Image("ami-0000000a", "alpha", "with disks", "x", root_device="/dev/sda1", disks=disks))
+        mappings = [
+            {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 4}},
+            {"DeviceName": "/dev/sdg", "NoDevice": ""},
+            {"DeviceName": "/dev/sdi", "Ebs": {"VolumeSize": 5}},
+        ]
+        [id] = yield self.run_instances(ImageId="ami-0000000a", BlockDeviceMappings=mappings)
+        record = yield self.attached(id, 3)
+        self.assertEqual(sorted(disk.device for disk in record.disks), ["/dev/sdf", "/dev/sdh", "/dev/sdi"])
+        filters = [{"Name": "attachment.instance-id", "Values": [id]}]
+        made = (yield self.ask("DescribeVolumes", Filters=filters))["Volumes"]
+        self.assertEqual([(each["Size"], each["SnapshotId"]) for each in made], [(4, snapshot), (2, ""), (5, "")])
+
+    @inlineCallbacks
+    def test_root_snapshot(self) -> Steps:
+        """An image whose root is a snapshot is not launched from anything else."""
+        disks = (ImageDisk("/dev/sda1", "", 2),)
+        yield self.write(Image("ami-0000000a", "alpha", "ebs", "", root_device="/dev/sda1", disks=disks))
+        yield self.refused("UnsupportedOperation", "RunInstances", **WANTED | {"ImageId": "ami-0000000a"})
+
+    @inlineCallbacks
     def test_quota(self) -> Steps:
         """A launch whose volumes pass the quota makes nothing at all."""
         yield self.write(Quota("alpha", "alpha", {"gigabytes": 9}))
@@ -125,11 +151,10 @@ class LaunchDiskTests(StorageCase):
             ("UnsupportedOperation", {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 9}}),
             ("UnsupportedOperation", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 9, "Encrypted": True}}),
             ("UnsupportedOperation", {"DeviceName": "/dev/sdf", "VirtualName": "ephemeral0"}),
-            ("UnsupportedOperation", {"DeviceName": "/dev/sdf", "NoDevice": ""}),
             ("UnsupportedOperation", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 9, "Iops": 100}}),
             ("InvalidParameterValue", {"DeviceName": "disk", "Ebs": {"VolumeSize": 9}}),
             ("InvalidParameterValue", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 99999}}),
-            ("InvalidParameterCombination", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeType": "gp2"}}),
+            ("InvalidParameterValue", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeType": "gp2"}}),
             ("InvalidSnapshotID.Malformed", {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "x"}}),
             ("InvalidSnapshot.NotFound", {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "snap-12345678"}}),
         ):

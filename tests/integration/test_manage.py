@@ -306,6 +306,18 @@ class MachineTests(ManageCase):
         self.assertEqual((compute["load"]["instances"], compute["disabled"]), (1, False))
 
     @inlineCallbacks
+    def test_flavors(self) -> Steps:
+        """Instance types are made, listed, launched and removed, by either of their names."""
+        yield self.well("flavor", "create", "big.one", "2", "3000", "30", "--ephemeral", "5")
+        self.assertIn(["big.one", "2", "3000", "30", "5"], (yield self.well("instance_type", "list")))
+        yield self.refused("AlreadyExists", "flavor", "create", "big.one", "2", "3000", "30")
+        yield self.refused("InvalidValue", "flavor", "create", "none", "0", "1", "1")
+        yield self.under_test.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, flavor="big.one"))
+        yield self.well("instance_type", "delete", "big.one")
+        yield self.refused("NotFound", "flavor", "delete", "big.one")
+        self.assertNotIn("big.one", (yield self.manage("flavor", "list")).out)
+
+    @inlineCallbacks
     def test_host_errors(self) -> Steps:
         """A host or an instance that is not there is told."""
         yield self.refused("NotFound", "host", "disable", "nowhere")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fabric.api.ec2.actions.refusals import combination, missing, unsupported
+from fabric.api.ec2.actions.refusals import missing, unsupported
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.errors import EC2Error
 from fabric.ids import is_id
@@ -18,7 +18,10 @@ from fabric.model.volume import NewDisk
 
 _MEMBERS = ("DeleteOnTermination", "VolumeSize", "SnapshotId", "VolumeType", "Encrypted")
 
-HONOURED = ("BlockDeviceMappings.DeviceName", *(f"BlockDeviceMappings.Ebs.{name}" for name in _MEMBERS))
+HONOURED = (
+    *("BlockDeviceMappings.DeviceName", "BlockDeviceMappings.NoDevice"),
+    *(f"BlockDeviceMappings.Ebs.{name}" for name in _MEMBERS),
+)
 
 ROOT = frozenset({"sda", "sda1", "xvda", "xvda1", "vda", "vda1", "hda", "hda1"})
 """What a root disk is called."""
@@ -31,7 +34,15 @@ def new_disks(parameters: Mapping[str, Any]) -> tuple[NewDisk, ...]:
     """
     mappings = parameters.get("BlockDeviceMappings") or ()
     tags = volume_tags(parameters) if mappings else {}
-    return tuple(_disk(mapping, tags) for mapping in mappings)
+    return tuple(_disk(mapping, tags) for mapping in mappings if "NoDevice" not in mapping)
+
+
+def omitted(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """
+    @return: the image's devices that the request wants to do without.
+    """
+    mappings = parameters.get("BlockDeviceMappings") or ()
+    return tuple(mapping.get("DeviceName") or "" for mapping in mappings if "NoDevice" in mapping)
 
 
 def _disk(mapping: Mapping[str, Any], tags: dict[str, str]) -> NewDisk:
@@ -45,8 +56,6 @@ def _disk(mapping: Mapping[str, Any], tags: dict[str, str]) -> NewDisk:
     if ebs.get("Encrypted"):
         raise unsupported("This cloud does not encrypt volumes")
     snapshot, size = ebs.get("SnapshotId") or "", ebs.get("VolumeSize") or 0
-    if not snapshot and not size:
-        raise combination(f"The device {device} needs a volume size or a snapshot")
     if snapshot and not is_id("snapshot", snapshot):
         raise EC2Error("InvalidSnapshotID.Malformed", f'Invalid id: "{snapshot}" (expecting "snap-...")')
     return NewDisk(

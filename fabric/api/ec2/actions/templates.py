@@ -191,7 +191,7 @@ class TemplateActions:
         read = yield self._source(call, asked, wanted.limit)
 
         def page(cursor: str) -> Deferred[Page]:
-            return read(cursor).addCallback(self._rendered, narrowing)
+            return read(cursor).addCallback(self._rendered, narrowing)  # type: ignore[no-any-return]
 
         return (yield paged(call.action, wanted, "launchTemplateVersionSet", page))  # type: ignore[no-any-return]
 
