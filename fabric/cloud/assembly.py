@@ -18,8 +18,8 @@ from fabric.cloud.associations import Associations
 from fabric.cloud.attachments import Attachments
 from fabric.cloud.captures import Captures
 from fabric.cloud.controller import CloudWorker, DeadLetters
-from fabric.cloud.flavors import Flavors
 from fabric.cloud.enforcement import Enforcement
+from fabric.cloud.flavors import Flavors
 from fabric.cloud.groups import Groups
 from fabric.cloud.guests import Guests
 from fabric.cloud.hosts import DOWN_AFTER, Hosts
@@ -118,9 +118,7 @@ def assemble(
     pool = KeyPool(defer, rules.ready_keys)
     volume_orders = VolumeOrders(queue)
     volume_reports = VolumeReports(store, volume_orders, orders, clock, faults, again)
-    volume_placement = VolumePlacement(
-        store, hosts, volume_orders, volume_reports.fail_volume, clock, faults, again
-    )
+    volume_placement = VolumePlacement(store, hosts, volume_orders, volume_reports.fail_volume, clock, faults, again)
     attachments = Attachments(store, volume_orders, clock, faults, again)
     volumes = Volumes(store, attachments, volume_placement, volume_orders, quotas, clock, faults, again)
     launches = Launches(store, networks, quotas, orders, volumes, hosts, clock, faults, again, rules.zone)
@@ -153,7 +151,18 @@ def assemble(
     placement = Placement(store, hosts, orders, clock, faults, again)
     reports = Reports(store, orders, enforcement, clock, faults, again)
     adoption = Adoption(store, queue, orders, reports, clock, faults, rules.stray_grace)
-    worker = CloudWorker(hosts, reports, adoption, placement, rules.accounts, Associations(store, orders, faults), volume_reports, VolumeAdoption(store, volume_orders), enforcement, captures)
+    worker = CloudWorker(
+        hosts,
+        reports,
+        adoption,
+        placement,
+        rules.accounts,
+        Associations(store, orders, faults),
+        volume_reports,
+        VolumeAdoption(store, volume_orders),
+        enforcement,
+        captures,
+    )
     volume_sweep = VolumeSweep(store, hosts, volume_placement, volume_reports, volume_orders, clock, again)
     sweep = Sweep(store, hosts, orders, enforcement, volume_sweep, captures, clock, again)
     return Assembly(cloud, pool, placement, worker, sweep, DeadLetters(reports))

@@ -44,8 +44,15 @@ class CloudWorker:
     log = Logger()
 
     def __init__(
-        self, hosts: Hosts, reports: Reports, adoption: Adoption, placement: Placement, accounts: bool, associations: Associations,
-        volumes: VolumeReports, volume_adoption: VolumeAdoption,
+        self,
+        hosts: Hosts,
+        reports: Reports,
+        adoption: Adoption,
+        placement: Placement,
+        accounts: bool,
+        associations: Associations,
+        volumes: VolumeReports,
+        volume_adoption: VolumeAdoption,
         enforcement: Enforcement,
         captures: Captures,
     ) -> None:
@@ -94,9 +101,7 @@ class CloudWorker:
         self._vouch(host, context)
         return self._associations.take(context.request_id, host, [decode(FloatingReport, each) for each in reports])
 
-    def adopt_network(
-        self, host: str, floating: list[dict[str, Any]], context: Context = NO_CONTEXT
-    ) -> Deferred[None]:
+    def adopt_network(self, host: str, floating: list[dict[str, Any]], context: Context = NO_CONTEXT) -> Deferred[None]:
         """See L{ICloudWorker.adopt_network}."""
         self._vouch(host, context)
         adopted = self._associations.adopt(context.request_id, host, [decode(Floating, each) for each in floating])

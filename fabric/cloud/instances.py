@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 from fabric.cloud.access import Caller
 from fabric.cloud.associations import end_associations
 from fabric.cloud.attachments import release_disks
-from fabric.cloud.flavors import chosen
 from fabric.cloud.enforcement import Enforcement
+from fabric.cloud.flavors import chosen
 from fabric.cloud.launch import RESEND_AFTER, Launches, LaunchSpec
 from fabric.cloud.orders import Orders
 from fabric.cloud.quotas import Quotas, counter, quota_error

@@ -147,9 +147,7 @@ class Networks:
         How many addresses of each network, by id, nobody holds.
         """
         pools = yield self._store.pools()
-        return {
-            name.removeprefix("fixed:"): free for name, (free, _) in pools.items() if name.startswith("fixed:")
-        }
+        return {name.removeprefix("fixed:"): free for name, (free, _) in pools.items() if name.startswith("fixed:")}
 
     @inlineCallbacks
     def list(self, caller: Caller) -> Generator[Deferred[Any], Any, list[Network]]:

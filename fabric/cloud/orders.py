@@ -118,9 +118,7 @@ class Orders:
         return self._disassociate(request_id, host, items) if items else _all([])
 
     @inlineCallbacks
-    def attach(
-        self, request_id: str, host: str, instances: Sequence[Instance]
-    ) -> Generator[Deferred[Any], Any, None]:
+    def attach(self, request_id: str, host: str, instances: Sequence[Instance]) -> Generator[Deferred[Any], Any, None]:
         """
         Order the networks and ports of these instances to be there.
         """

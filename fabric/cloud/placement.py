@@ -22,8 +22,8 @@ from fabric.cloud.retry import until_written
 from fabric.errors import InUse, LimitExceeded, PoolEmpty
 from fabric.faults import IFaults
 from fabric.model.instance import Instance, Port, StateReason, moved
-from fabric.model.record import changed
 from fabric.model.placement_group import Membership, chosen_partition
+from fabric.model.record import changed
 from fabric.scheduler.algorithms import Room, fits
 from fabric.scheduler.groups import Company, groups_of
 from fabric.scheduler.interface import Claimed, HostView, IPlacement, Wanted
@@ -233,9 +233,7 @@ class Placement:
 
 
 def _wanted(instance: Instance) -> Wanted:
-    return Wanted(
-        instance.id, instance.flavor, instance.wanted_zone, instance.architecture, instance.placement
-    )
+    return Wanted(instance.id, instance.flavor, instance.wanted_zone, instance.architecture, instance.placement)
 
 
 def _apart(error: LimitExceeded | InUse) -> bool:

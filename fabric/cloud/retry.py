@@ -18,9 +18,7 @@ ATTEMPTS = 12
 
 
 @inlineCallbacks
-def until_written(
-    attempt: Callable[[], Deferred[T]], attempts: int = ATTEMPTS
-) -> Generator[Deferred[Any], Any, T]:
+def until_written(attempt: Callable[[], Deferred[T]], attempts: int = ATTEMPTS) -> Generator[Deferred[Any], Any, T]:
     """
     Run C{attempt}, which reads and commits, again after each
     L{fabric.errors.Conflict}; the last one passes through.

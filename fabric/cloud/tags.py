@@ -26,9 +26,19 @@ from fabric.model.record import Record
 from fabric.model.snapshot import Snapshot
 from fabric.model.template import LaunchTemplate
 from fabric.model.volume import Volume
-from fabric.store.interface import IStore, Page, Query, Stored, Want
+from fabric.store.interface import IStore, Page, Query, Want
 
-TAGGABLE: tuple[type[Record], ...] = (Instance, KeyPair, Image, SecurityGroup, Volume, Snapshot, PlacementGroup, LaunchTemplate, Address)
+TAGGABLE: tuple[type[Record], ...] = (
+    Instance,
+    KeyPair,
+    Image,
+    SecurityGroup,
+    Volume,
+    Snapshot,
+    PlacementGroup,
+    LaunchTemplate,
+    Address,
+)
 MOST = 50
 """Tags that one thing may have."""
 
@@ -78,9 +88,7 @@ class Tags:
             if not wanted:
                 return {}
             return {
-                key: value
-                for key, value in before.items()
-                if key not in wanted or wanted[key] not in (None, value)
+                key: value for key, value in before.items() if key not in wanted or wanted[key] not in (None, value)
             }
 
         return until_written(lambda: self._change(caller, ids, remaining))

@@ -27,7 +27,17 @@ from fabric.model.host import Capacity
 from fabric.rehearsal import Rehearsal, rehearsed
 from fabric.settings import Fake
 
-VERBS: tuple[str, ...] = ("start", "capacity", "domains", "spawn", "shut_down", "reboot", "destroy", "console_output", "screenshot")
+VERBS: tuple[str, ...] = (
+    "start",
+    "capacity",
+    "domains",
+    "spawn",
+    "shut_down",
+    "reboot",
+    "destroy",
+    "console_output",
+    "screenshot",
+)
 VERBS += ("attach_disk", "detach_disk", "capture")
 """The methods that a rehearsal may spoil."""
 

@@ -63,6 +63,4 @@ def too_long(result: Any, seconds: float) -> Any:
 
 
 def _plug(instance: str, port: PortOrder) -> Plug:
-    return Plug(
-        instance, port.network, port.mac, port.address, port.hostname, tuple(port.groups), port.groups_order
-    )
+    return Plug(instance, port.network, port.mac, port.address, port.hostname, tuple(port.groups), port.groups_order)

@@ -268,7 +268,11 @@ class Instance(Record):
         return counters
 
     def _due(self) -> float | None:
-        if self.live and self.regroup_at and not (self.state in LIFECYCLE.deadlines and self.review_at < self.regroup_at):
+        if (
+            self.live
+            and self.regroup_at
+            and not (self.state in LIFECYCLE.deadlines and self.review_at < self.regroup_at)
+        ):
             return self.regroup_at
         if self.state in LIFECYCLE.deadlines or (self.on_host and not self.live):
             return self.review_at

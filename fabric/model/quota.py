@@ -8,7 +8,17 @@ import attrs
 
 from fabric.model.record import ALL, Derived, Record
 
-RESOURCES: tuple[str, ...] = ("instances", "cores", "ram", "key_pairs", "groups", "volumes", "gigabytes", "snapshots", "addresses")
+RESOURCES: tuple[str, ...] = (
+    "instances",
+    "cores",
+    "ram",
+    "key_pairs",
+    "groups",
+    "volumes",
+    "gigabytes",
+    "snapshots",
+    "addresses",
+)
 RESOURCES += ("placement_groups", "launch_templates", "images")
 """What is limited; C{ram} in MiB.  Each has a counter C{quota:PROJECT:NAME}."""
 

@@ -273,9 +273,7 @@ def attachment_moved(volume: Volume, verb: str, now: float, **changes: Any) -> V
     if state in ATTACHMENT.final:
         return moved(volume, "release", now, volume.reason if volume.state == "error" else "", attachment=None)
     changed_at = attachment.changed_at if state == attachment.state else now
-    return attrs.evolve(
-        volume, attachment=attrs.evolve(attachment, state=state, changed_at=changed_at, **changes)
-    )
+    return attrs.evolve(volume, attachment=attrs.evolve(attachment, state=state, changed_at=changed_at, **changes))
 
 
 def disk_of(volume: Volume) -> Disk:

@@ -22,7 +22,17 @@ from fabric.network.interface import Floating, GroupOrder, INetworkDriver, Netwo
 from fabric.rehearsal import Rehearsal, rehearsed
 from fabric.settings import Fake
 
-VERBS: tuple[str, ...] = ("express", "retire", "plug", "unplug", "networks", "ports", "associate", "disassociate", "floating")
+VERBS: tuple[str, ...] = (
+    "express",
+    "retire",
+    "plug",
+    "unplug",
+    "networks",
+    "ports",
+    "associate",
+    "disassociate",
+    "floating",
+)
 VERBS += ("apply_groups", "groups")
 """The methods that a rehearsal may spoil."""
 

@@ -86,9 +86,7 @@ class IPlacement(Interface):
     def hosts() -> Deferred[list[HostView]]:
         """Every compute host, dead and disabled ones too."""
 
-    def members(
-        groups: Sequence[Membership], hosts: Sequence[str]
-    ) -> Deferred[dict[str, dict[str, dict[int, int]]]]:
+    def members(groups: Sequence[Membership], hosts: Sequence[str]) -> Deferred[dict[str, dict[str, dict[int, int]]]]:
         """
         How many members of each placement group are on each of the hosts, in
         each partition (0 in groups without): C{{group: {host: {partition: count}}}}.

@@ -207,7 +207,9 @@ class Fake:
     fail_next: tuple[str, ...] = _setting((), "Methods of the driver that fail once, as spawn, destroy.")
     lose_next: tuple[str, ...] = _setting((), "Methods that do the work once without an answer.")
     slow: tuple[str, ...] = _setting((), "Methods that take long, as spawn=5.")
-    password: str = _setting("", "Base64 that guests print as their encrypted password, as EC2Config does; none if empty.")
+    password: str = _setting(
+        "", "Base64 that guests print as their encrypted password, as EC2Config does; none if empty."
+    )
 
 
 @attrs.frozen

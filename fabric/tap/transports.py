@@ -49,7 +49,28 @@ from fabric.users.names import Layout
 from fabric.users.session import Security, Server
 
 KINDS: dict[str, type[Record]] = {
-    cls.kind: cls for cls in (Instance, Reservation, Image, KeyPair, SecurityGroup, Network, Service, Stray, Quota, InstanceType, PlacementGroup, LaunchTemplate, LaunchTemplateVersion, MetadataDefaults, Volume, Secret, Snapshot, FloatingAddress, FloatingRange)
+    cls.kind: cls
+    for cls in (
+        Instance,
+        Reservation,
+        Image,
+        KeyPair,
+        SecurityGroup,
+        Network,
+        Service,
+        Stray,
+        Quota,
+        InstanceType,
+        PlacementGroup,
+        LaunchTemplate,
+        LaunchTemplateVersion,
+        MetadataDefaults,
+        Volume,
+        Secret,
+        Snapshot,
+        FloatingAddress,
+        FloatingRange,
+    )
 }
 """Every kind of record that this version writes."""
 

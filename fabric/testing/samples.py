@@ -79,7 +79,28 @@ class Sample(Record):
 
 KINDS: Mapping[str, type[Record]] = {
     cls.kind: cls
-    for cls in (Instance, Reservation, KeyPair, Image, SecurityGroup, Network, Service, Stray, Quota, InstanceType, PlacementGroup, LaunchTemplate, LaunchTemplateVersion, MetadataDefaults, Volume, Secret, Snapshot, Address, FloatingRange, Sample)
+    for cls in (
+        Instance,
+        Reservation,
+        KeyPair,
+        Image,
+        SecurityGroup,
+        Network,
+        Service,
+        Stray,
+        Quota,
+        InstanceType,
+        PlacementGroup,
+        LaunchTemplate,
+        LaunchTemplateVersion,
+        MetadataDefaults,
+        Volume,
+        Secret,
+        Snapshot,
+        Address,
+        FloatingRange,
+        Sample,
+    )
 }
 """Every kind of record that there is, and L{Sample}."""
 

@@ -168,7 +168,9 @@ class GroupTests(EC2Case):
         yield self.refused("InvalidGroup.Duplicate", "CreateSecurityGroup", GroupName="web", Description="x")
         yield self.refused("InvalidParameterValue", "CreateSecurityGroup", GroupName="sg-x", Description="x")
         yield self.refused("InvalidParameterValue", "CreateSecurityGroup", GroupName="w\n", Description="x")
-        yield self.refused("InvalidVpcID.NotFound", "CreateSecurityGroup", GroupName="w", Description="x", VpcId="vpc-1")
+        yield self.refused(
+            "InvalidVpcID.NotFound", "CreateSecurityGroup", GroupName="w", Description="x", VpcId="vpc-1"
+        )
 
     @inlineCallbacks
     def test_describe(self) -> Steps:

@@ -6,9 +6,7 @@ from twisted.application.service import ServiceMaker
 
 cloud = ServiceMaker("A whole cloud", "fabric.tap.cloud", "A whole cloud in one process.", "cloud")
 api = ServiceMaker("Cloud API", "fabric.tap.api", "The EC2 and admin doors of a cloud.", "cloud-api")
-metadata = ServiceMaker(
-    "Cloud metadata", "fabric.tap.metadata", "Tells machines about themselves.", "cloud-metadata"
-)
+metadata = ServiceMaker("Cloud metadata", "fabric.tap.metadata", "Tells machines about themselves.", "cloud-metadata")
 controller = ServiceMaker(
     "Cloud controller", "fabric.tap.controller", "Takes reports, moves state, sweeps what is stuck.", "cloud-controller"
 )

@@ -195,13 +195,9 @@ def _already_exists(error: Any, action: str) -> EC2Error:
     if error.kind == "placement_group":
         return EC2Error("InvalidPlacementGroup.Duplicate", f"The placement group '{error.name}' already exists.")
     if error.kind == "launch_template":
-        return EC2Error(
-            "InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use."
-        )
+        return EC2Error("InvalidLaunchTemplateName.AlreadyExistsException", "Launch template name already in use.")
     if error.kind == "image":
-        return EC2Error(
-            "InvalidAMIName.Duplicate", f"AMI name {error.name} is already in use by AMI {error.holder}"
-        )
+        return EC2Error("InvalidAMIName.Duplicate", f"AMI name {error.name} is already in use by AMI {error.holder}")
     if error.kind == "key_pair":
         return EC2Error("InvalidKeyPair.Duplicate", f"The keypair '{error.name}' already exists.")
     if error.kind == "rule":

@@ -16,6 +16,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from fabric.api.ec2.group_views import group, group_for_vpc, security_group_rule
 from fabric.api.ec2.launch_views import (
     launch_template,
     launch_template_version,
@@ -23,7 +24,6 @@ from fabric.api.ec2.launch_views import (
     shown_metadata_options,
     shown_placement,
 )
-from fabric.api.ec2.group_views import group, group_for_vpc, security_group_rule
 from fabric.api.ec2.network_views import (
     address,
     changing_interface,
@@ -47,13 +47,15 @@ from fabric.model.metadata_options import MetadataOptions
 from fabric.model.placement_group import Membership, PlacementGroup
 from fabric.model.record import Record, iso_time
 from fabric.model.rule import Rule
-from fabric.model.template import LaunchTemplate, LaunchTemplateVersion
-from fabric.model.vpc import subnet_id, vpc_id
 from fabric.model.snapshot import Snapshot
+from fabric.model.template import LaunchTemplate, LaunchTemplateVersion
 from fabric.model.volume import Volume
+from fabric.model.vpc import subnet_id, vpc_id
 from fabric.store.interface import IViews
 
-SHAPES: tuple[str, ...] = (*("Instance", "Reservation", "InstanceStatus", "KeyPairInfo", "Image", "SecurityGroup", "TagDescription"),)
+SHAPES: tuple[str, ...] = (
+    *("Instance", "Reservation", "InstanceStatus", "KeyPairInfo", "Image", "SecurityGroup", "TagDescription"),
+)
 SHAPES += ("Address", "InstanceNetworkInterface", "NetworkInterface")
 SHAPES += VOLUME_SHAPES
 SHAPES += ("PlacementGroup", "LaunchTemplate", "LaunchTemplateVersion")
@@ -200,9 +202,7 @@ class EC2Views:
         zone = record.zone or record.wanted_zone
         common = (record.project, port.network, zone, record.groups, record.source_dest_check)
         if port.public is None:
-            return _INTERFACE % fill_template(
-                self._interfaces(record.launched_at, *common), record, port, self.domain
-            )
+            return _INTERFACE % fill_template(self._interfaces(record.launched_at, *common), record, port, self.domain)
         return _INTERFACE % self._interface(changing_interface(record, port, self.domain) | settled_interface(*common))
 
     def _view_image(self, record: Image) -> bytes:

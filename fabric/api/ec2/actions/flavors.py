@@ -161,9 +161,7 @@ class FlavorActions:
         window(call.action, call.parameters, Bounds(5, 1000, ids="instancesSet"), bool(ids))
         if ids:
             yield self._instances.get(call.caller, ids)
-            raise unsupported(
-                f"The instance '{ids[0]}' is not a burstable performance instance: this cloud has none"
-            )
+            raise unsupported(f"The instance '{ids[0]}' is not a burstable performance instance: this cloud has none")
         return {"InstanceCreditSpecifications": []}
 
 
