@@ -160,8 +160,8 @@ class Exchange:
 
     def limit_hops(self, hops: int) -> None:
         """See L{IExchange.limit_hops}."""
-        transport = self.channel.transport if self.channel is not None else None
-        handle = transport.getHandle() if ITCPTransport.providedBy(transport) else None
+        transport: Any = self.channel.transport if self.channel is not None else None
+        handle = transport.getHandle() if _has_socket(transport) else None
         if isinstance(handle, socket):
             if handle.family == AF_INET6:
                 handle.setsockopt(IPPROTO_IPV6, IPV6_UNICAST_HOPS, hops)
@@ -344,3 +344,7 @@ def _fired() -> Deferred[None]:
     done: Deferred[None] = Deferred()
     done.callback(None)
     return done
+
+
+def _has_socket(transport: Any) -> bool:
+    return bool(ITCPTransport.providedBy(transport))

@@ -92,7 +92,7 @@ class MetadataDoor:
         started = self._clock.seconds()
         path = [unquote(part) for part in exchange.path.split("/") if part]
         done = self._decide(exchange, path)
-        done.addCallbacks(self._answer, self._failed, (exchange,), None, (exchange,))
+        done.addCallbacks(self._answer, self._failed, (exchange,), {}, (exchange,))
         done.addCallback(lambda _: self._note(path, exchange.status, started))
         done.addErrback(lambda failure: self.log.failure("an answer was not sent", failure))
 
@@ -112,9 +112,9 @@ class MetadataDoor:
         if guest.instance.metadata_options.endpoint != "enabled":
             raise _No(403)
         if asks_token:
-            return (yield self._token(exchange, path, guest, forwarded))
+            return (yield self._token(exchange, path, guest, forwarded))  # type: ignore[no-any-return]
         yield self._check_token(exchange, guest)
-        return (yield self._look(guest, path))
+        return (yield self._look(guest, path))  # type: ignore[no-any-return]
 
     def _source(self, exchange: Any) -> tuple[str, str, bool]:
         """
