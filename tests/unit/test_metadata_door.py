@@ -96,7 +96,7 @@ class Known:
         if self.error:
             return fail(self.error)
         found = self.by_address.get(address)
-        return succeed(found and Guest(found, NETWORK))
+        return succeed(Guest(found, NETWORK) if found else None)
 
     def launched_with(self, instance: Instance) -> Deferred[list[Instance]]:
         """All of a launch."""
