@@ -19,14 +19,15 @@ from fabric.cloud.access import Caller
 from fabric.cloud.quotas import Quotas, counter, quota_error
 from fabric.cloud.retry import until_written
 from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
-from fabric.errors import LimitExceeded, NoCapacity, NotFound, WrongState
+from fabric.errors import InUse, LimitExceeded, NoCapacity, NotFound, WrongState
 from fabric.faults import IFaults
 from fabric.ids import new_id
 from fabric.model.host import Service
+from fabric.model.image import Image
 from fabric.model.instance import Instance
 from fabric.model.snapshot import Snapshot, moved
 from fabric.model.volume import Volume, room_counter
-from fabric.store.interface import IStore, Stored, Transaction
+from fabric.store.interface import IStore, Query, Stored, Transaction
 
 
 class Snapshots:
@@ -148,7 +149,10 @@ class Snapshots:
         @raise NotFound: as L{own}.
         @raise InUse: an image uses it, or a volume is being made of it.
         """
-        snapshot = yield until_written(lambda: self._delete_once(caller, id))
+        try:
+            snapshot = yield until_written(lambda: self._delete_once(caller, id))
+        except InUse as error:
+            raise InUse("snapshot", id, (yield self._user(caller, id)) or error.by) from None
         self._faults.reach("cloud.snapshot_deleted")
         self._orders.delete_snapshots(caller.request_id, [snapshot])
 
@@ -298,6 +302,13 @@ class Snapshots:
         transaction.idle("snapshot", id)
         yield self._store.commit(transaction)
         return gone
+
+    @inlineCallbacks
+    def _user(self, caller: Caller, id: str) -> Generator[Deferred[Any], Any, str]:
+        """An image of the project that a snapshot is of; empty for none."""
+        query = Query("image", (caller.project,), (("disk.snapshot", (id,)),), limit=1)
+        page = yield self._store.records(Image, query)
+        return page.items[0].record.id if page.items else ""
 
     @inlineCallbacks
     def _own(self, caller: Caller, id: str) -> Generator[Deferred[Any], Any, Stored[Snapshot]]:

@@ -135,7 +135,8 @@ class RegisterTests(ImagesCase):
             ("block-device-mapping.delete-on-termination", "false"),
         ):
             self.assertEqual((yield self.filtered(name, value)), [id], name)
-        yield self.refused("InvalidSnapshot.InUse", "DeleteSnapshot", SnapshotId=SNAP.id)
+        message = yield self.refused("InvalidSnapshot.InUse", "DeleteSnapshot", SnapshotId=SNAP.id)
+        self.assertEqual(message, f"The snapshot {SNAP.id} is currently in use by {id}")
         yield self.ask("DeregisterImage", ImageId=id)
         yield self.ask("DeleteSnapshot", SnapshotId=SNAP.id)
 
