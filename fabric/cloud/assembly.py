@@ -101,9 +101,12 @@ def assemble(
     defer: Callable[..., Deferred[Any]],
     rules: Rules | None = None,
     faults: IFaults | None = None,
+    teller: IStore | None = None,
 ) -> Assembly:
     """
     @param defer: runs a function in a thread, as C{threads.deferToThread}.
+    @param teller: what reads the groups that hosts are told of, where that is
+        to have connections of its own; C{store} otherwise.
     """
     rules = rules or Rules()
     faults = faults or NoFaults()
@@ -112,7 +115,7 @@ def assemble(
     networks = Networks(store, clock, rules.network)
     ranges = Ranges(store, clock)
     orders = Orders(queue, networks)
-    enforcement = Enforcement(store, queue, faults)
+    enforcement = Enforcement(teller or store, queue, faults)
     hosts = Hosts(store, clock, rules.down_after, rules.zone)
     listings = Listings(store)
     pool = KeyPool(defer, rules.ready_keys)
