@@ -111,9 +111,7 @@ class LaunchActions:
         return {**reservation(instances[0]), "Instances": [self._views.instance(each) for each in instances]}
 
     @inlineCallbacks
-    def _with_template(
-        self, call: Call
-    ) -> Generator[Deferred[Any], Any, tuple[dict[str, Any], dict[str, str]]]:
+    def _with_template(self, call: Call) -> Generator[Deferred[Any], Any, tuple[dict[str, Any], dict[str, str]]]:
         """
         The request over its launch template, and the tags that tell which
         that is.
@@ -121,9 +119,7 @@ class LaunchActions:
         parameters = dict(call.parameters)
         given = parameters.pop("LaunchTemplate")
         named = template_named(given)
-        [(template, version)] = yield self._templates.versions(
-            call.caller, named, [given.get("Version") or "$Default"]
-        )
+        [(template, version)] = yield self._templates.versions(call.caller, named, [given.get("Version") or "$Default"])
         origin = dict(zip(TEMPLATE_TAGS, (template.id, str(version.number)), strict=True))
         return merged(orjson.loads(version.data), parameters), origin
 
