@@ -133,7 +133,7 @@ class LaunchCostTests(TestCase):
 
     @inlineCallbacks
     def _launch(self, count: int) -> Generator[Deferred[Any], Any, tuple[int, int, int]]:
-        """What a launch takes until nothing more is said: queue hops, round trips, and those of telling hosts of groups."""
+        """What a launch takes till all is quiet: queue hops, round trips, and those of telling hosts of groups."""
         before = yield self._quiet()
         launched = yield self.cloud.cloud.instances.run(
             CALLER, LaunchSpec("ami-00000000000000001", "m1.tiny", count, count)
