@@ -94,12 +94,19 @@ class _Nothing:
         return self
 
 
+def whole_registry() -> Registry:
+    """
+    @return: every action with what it honours, its handlers over nothing.
+    """
+    nothing: Any = _Nothing()
+    return ec2_actions(nothing, load_views(), "nova", "")
+
+
 def main() -> None:
     """
     Print the page.
     """
-    nothing: Any = _Nothing()
-    registry = ec2_actions(nothing, load_views(), "nova", "")
+    registry = whole_registry()
     sys.stdout.write(page(registry, load_model(registry.names())))
 
 
