@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.retry import until_written
 from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
-from fabric.errors import LimitExceeded, NotFound
+from fabric.errors import FabricError, LimitExceeded, NotFound
 from fabric.faults import IFaults
 from fabric.model.host import Service
 from fabric.model.snapshot import Snapshot
@@ -93,6 +93,11 @@ class VolumePlacement:
         for id in ids:
             try:
                 volume = yield self._place(request_id, id)
+            except FabricError as error:
+                self.log.warn(
+                    "{request_id}: {id} was not placed and will be: {error}", request_id=request_id, id=id, error=error
+                )
+                continue
             except Exception:
                 self.log.failure("{request_id}: {id} was not placed and will be", request_id=request_id, id=id)
                 continue
