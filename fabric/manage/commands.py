@@ -362,14 +362,21 @@ def _services(result: Any) -> str:
     columns = ("service", "zone", "alive", "disabled", "last report", "instances", "vcpus", "memory MiB", "disk GiB")
     lines = []
     for row in result:
-        load, room = row["load"], row["capacity"]
         seen = _ago(now, row["last_beat"])
         line = [row["id"], row["zone"], row["alive"], row["disabled_reason"] or row["disabled"], seen]
-        if load:
-            line.append(load["instances"])
-            line += [f"{load[name]}/{room[name]}" for name in ("vcpus", "memory_mb", "disk_gb")]
-        lines.append(line + [""] * (len(columns) - len(line)))
+        lines.append(line + _loads(row["load"], row["capacity"]))
     return table(columns, lines)
+
+
+def _loads(load: dict[str, int], room: dict[str, Any]) -> list[Any]:
+    """
+    What a service's host has promised of its room: a compute host's
+    instances and what they take, a volume host's GiB.
+    """
+    if "gigabytes" in load:
+        return ["", "", "", f"{load['gigabytes']}/{room['disk_gb']}"]
+    taken = [f"{load[name]}/{room[name]}" if name in load else "" for name in ("vcpus", "memory_mb", "disk_gb")]
+    return [load.get("instances", ""), *taken]
 
 
 def _ago(now: float, then: float) -> str:

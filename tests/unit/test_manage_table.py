@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from fabric.manage.client import Credentials
+from fabric.manage.commands import commands
 from fabric.manage.table import moment, plain, shown, table
 
 
@@ -39,3 +41,33 @@ class TableTests(SynchronousTestCase):
     def test_escapes(self) -> None:
         """Such a character is shown as Python writes it."""
         self.assertEqual(shown("a\n\x1b[2Jé"), "a\\n\\x1b[2Jé")
+
+
+class HostListTests(SynchronousTestCase):
+    """
+    The table of C{host list}.
+    """
+
+    def test_every_kind_of_host(self) -> None:
+        """Compute hosts show what instances take, volume hosts their GiB, others nothing."""
+        show = next(each for each in commands(Credentials("", "", "")) if each.words == "host list").show
+        room = {"vcpus": 4, "memory_mb": 2048, "disk_gb": 50}
+        row = {
+            "zone": "nova",
+            "alive": True,
+            "disabled": False,
+            "disabled_reason": "",
+            "last_beat": 0,
+            "capacity": room,
+        }
+        text = show(
+            [
+                row | {"id": "compute.a", "load": {"instances": 1, "vcpus": 2, "memory_mb": 512, "disk_gb": 3}},
+                row | {"id": "volume.a", "load": {"gigabytes": 7}},
+                row | {"id": "network.a", "load": {}},
+            ]
+        )
+        lines = [line.split() for line in text.splitlines()[1:]]
+        self.assertEqual(lines[0][-4:], ["1", "2/4", "512/2048", "3/50"])
+        self.assertEqual(lines[1][-4:], ["-", "-", "-", "7/50"])
+        self.assertEqual(lines[2][-4:], ["-", "-", "-", "-"])
