@@ -451,7 +451,7 @@ def image_disks(record: Image) -> list[Shown]:
                 "Encrypted": False,
             },
         }
-        for disk in sorted(record.disks, key=attrgetter("device"))
+        for disk in record.disks
     ]
 
 

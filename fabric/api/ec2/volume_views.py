@@ -4,6 +4,7 @@ How volumes and snapshots look to EC2's clients, by botocore's names.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from fabric.model.instance import Instance
@@ -122,7 +123,7 @@ def snapshot(record: Snapshot) -> Shown:
 
 def disks(record: Instance) -> list[Shown]:
     """
-    An instance's volumes by the names of botocore's C{InstanceBlockDeviceMapping}.
+    An instance's volumes, in the order of their devices, by the names of botocore's C{InstanceBlockDeviceMapping}.
     """
     return [
         {
@@ -134,7 +135,7 @@ def disks(record: Instance) -> list[Shown]:
                 "DeleteOnTermination": disk.delete_on_termination,
             },
         }
-        for disk in record.disks
+        for disk in sorted(record.disks, key=attrgetter("device"))
     ]
 
 
