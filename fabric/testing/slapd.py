@@ -14,8 +14,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.endpoints import clientFromString
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -116,15 +118,25 @@ class Slapd:
         return self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Let it accept and say nothing, until L{thaw}."""
+        """
+        Let it accept and say nothing, until L{thaw}.  Threads stop one by one,
+        some only when they next run: all have when this returns.
+        """
         self._transport.signalProcess(signal.SIGSTOP)
+        deadline = time.monotonic() + 5.0
+        while not _stopped(self._transport.pid):
+            if time.monotonic() > deadline:
+                raise AssertionError("slapd could not be frozen")
 
     def thaw(self) -> None:
         """Let it go on."""
         self._transport.signalProcess(signal.SIGCONT)
 
     def stop(self) -> Deferred[None]:
-        """End it, and remove its directory."""
+        """End it, frozen or not, and remove its directory."""
+        if self._process is not None:
+            with suppress(ProcessExitedAlready):
+                self.thaw()
         return self._end(signal.SIGTERM).addCallback(lambda _: shutil.rmtree(self.directory))
 
     @inlineCallbacks
@@ -236,3 +248,8 @@ def _certificate(
     builder = builder.not_valid_before(now - datetime.timedelta(days=1))
     builder = builder.not_valid_after(now + datetime.timedelta(days=1))
     return builder.add_extension(extension, critical=True).sign(signer, hashes.SHA256())
+
+
+def _stopped(pid: int) -> bool:
+    states = [each.read_text().rpartition(")")[2].split()[0] for each in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return bool(states) and set(states) == {"T"}
