@@ -100,7 +100,7 @@ class AllInOne:
 
 
 SINGLE = {"cloud-api": 1, "cloud-controller": 1, "cloud-scheduler": 1, "cloud-compute": 1, "cloud-network": 1}
-DOUBLE = dict.fromkeys(SINGLE, 2) | {"cloud-volume": 1}
+DOUBLE = dict.fromkeys(SINGLE, 2)
 """How many processes of each service there are; the hosts' ones are on as many hosts."""
 
 _ON_HOSTS = ("cloud-compute", "cloud-network", "cloud-volume")
