@@ -20,7 +20,7 @@ LEVELS = (
     ("manage",),
     ("api",),
     ("cloud",),
-    ("scheduler", "compute", "network", "volume"),
+    ("scheduler", "compute", "network", "volume", "image", "objectstore"),
     ("worker", "heartbeat", "journal", "rehearsal"),
     ("store", "rpc", "users"),
     ("model",),

@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
+from fabric.image.interface import FileOrder
 from fabric.model.flavor import Flavor
 from fabric.model.host import Capacity
 
@@ -117,6 +118,8 @@ class MachineOrder:
     @ivar order: L{fabric.model.instance.Instance.order}, echoed in reports.
     @ivar user_data: base64.
     @ivar disks: all volumes that it is to have besides its own disk.
+    @ivar files: of the image, the kernel and the ramdisk; drivers that boot
+        nothing need none.
     """
 
     id: str
@@ -132,6 +135,7 @@ class MachineOrder:
     user_data: str = ""
     ports: tuple[PortOrder, ...] = ()
     disks: tuple[DiskOrder, ...] = ()
+    files: tuple[FileOrder, ...] = ()
     metadata: dict[str, str] = attrs.field(factory=dict)
 
 

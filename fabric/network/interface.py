@@ -16,6 +16,15 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
 
+def device_name(mac: str) -> str:
+    """
+    @return: what the host calls the tap of the port with this MAC.  The compute
+        driver makes it so when it boots the guest, and the network driver's
+        rules are about it from before then.
+    """
+    return "tap" + mac.replace(":", "").lower()
+
+
 @attrs.frozen
 class NetworkOrder:
     """

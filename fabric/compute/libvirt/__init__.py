@@ -1,0 +1,3 @@
+"""
+Guests by libvirt.
+"""

@@ -1,0 +1,3 @@
+"""
+The network of a host by Linux itself: bridges, dnsmasq and nftables.
+"""
