@@ -39,10 +39,13 @@ class _Cloud(ProcessProtocol):
     def __init__(self) -> None:
         self.started: Deferred[int] = Deferred()
         self.ended: Deferred[None] = Deferred()
+        self._printed = b""
 
     def outReceived(self, data: bytes) -> None:
-        """It printed the pid."""
-        self.started.callback(int(data))
+        """It printed the pid, perhaps not all at once."""
+        self._printed += data
+        if self._printed.endswith(b"\n"):
+            self.started.callback(int(self._printed))
 
     def processEnded(self, reason: Any) -> None:
         """It was killed."""
