@@ -281,6 +281,8 @@ def _network(network: Network) -> NetworkOrder:
         bridge=network.bridge,
         vlan=network.vlan,
         dns=network.dns,
+        domain=network.domain,
+        cidr_v6=network.cidr_v6,
     )
 
 

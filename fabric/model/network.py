@@ -16,12 +16,13 @@ from fabric.model.record import ALL, PUBLIC, Derived, Record
 class Network(Record):
     """
     @ivar project: whose it is; empty for one that every project may use.
-    @ivar manager: C{flat}; later C{flatdhcp} and C{vlan}.
+    @ivar manager: C{flat}, C{flatdhcp} or C{vlan}.
     @ivar cidr: the IPv4 range, as C{10.0.0.0/16}.
     @ivar reserved: how many of its first addresses are not given away (the
         network's own, the gateway, …).
     @ivar bridge: the Linux bridge on compute hosts.
     @ivar vlan: tag, None for none.
+    @ivar cidr_v6: a /64 of IPv6 addresses, or empty.
     """
 
     kind = "network"
@@ -39,6 +40,7 @@ class Network(Record):
     domain: str = "novalocal"
     created_at: float = 0.0
     tags: dict[str, str] = attrs.field(factory=dict)
+    cidr_v6: str = ""
 
     def derived(self) -> Derived:
         """Filed for its project, or for all, with its label unique."""

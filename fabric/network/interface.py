@@ -31,6 +31,11 @@ class NetworkOrder:
     A network as a host is to have it.
 
     @ivar manager: C{flat}, C{flatdhcp} or C{vlan}: what is made of it.
+    @ivar dns: name servers that answer what the host's own doesn't know; the
+        host's if empty.
+    @ivar domain: in which the host names the network's guests.
+    @ivar cidr_v6: a /64 of IPv6 addresses, which guests choose for themselves
+        from their MACs; or empty.  Its first one is the gateway's.
     """
 
     id: str
@@ -40,6 +45,8 @@ class NetworkOrder:
     bridge: str = "br100"
     vlan: int | None = None
     dns: tuple[str, ...] = ()
+    domain: str = "novalocal"
+    cidr_v6: str = ""
 
 
 @attrs.frozen
