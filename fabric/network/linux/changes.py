@@ -1,0 +1,89 @@
+"""
+What each verb makes of a host's network.  Pure: from a L{HostNetwork} to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from fabric.errors import NotFound
+from fabric.network.interface import Floating, GroupOrder, NetworkOrder, Plug
+from fabric.network.linux.host import HostNetwork
+
+Change = Callable[[HostNetwork], HostNetwork]
+"""Gives the very value that it got when nothing is to change."""
+
+
+def _evolved(host: HostNetwork, **fields: object) -> HostNetwork:
+    """The same host when the fields are equal to what it has."""
+    if all(getattr(host, name) == value for name, value in fields.items()):
+        return host
+    return attrs.evolve(host, **fields)
+
+
+def expressed(network: NetworkOrder) -> Change:
+    """It has this network; ports of one of this id stay."""
+    return lambda host: _evolved(host, networks=host.networks | {network.id: network})
+
+
+def retired(network: str) -> Change:
+    """It has nothing of this network."""
+
+    def change(host: HostNetwork) -> HostNetwork:
+        networks = {id: order for id, order in host.networks.items() if id != network}
+        ports = {mac: port for mac, port in host.ports.items() if port.network != network}
+        return _evolved(host, networks=networks, ports=ports)
+
+    return change
+
+
+def plugged(ports: Iterable[Plug]) -> Change:
+    """
+    It has these ports: one of each instance on each network, one of a MAC.
+    The change raises L{NotFound} when a port's network is not there.
+    """
+    new = {port.mac: port for port in ports}
+
+    def change(host: HostNetwork) -> HostNetwork:
+        for port in new.values():
+            if port.network not in host.networks:
+                raise NotFound("network", port.network)
+        places = {(port.instance, port.network) for port in new.values()}
+        kept = {mac: port for mac, port in host.ports.items() if (port.instance, port.network) not in places}
+        return _evolved(host, ports=kept | new)
+
+    return change
+
+
+def unplugged(instances: Iterable[str]) -> Change:
+    """It has no port of these instances."""
+    gone = set(instances)
+
+    def change(host: HostNetwork) -> HostNetwork:
+        return _evolved(host, ports={mac: port for mac, port in host.ports.items() if port.instance not in gone})
+
+    return change
+
+
+def associated(floating: Iterable[Floating]) -> Change:
+    """These floating addresses lead where they say."""
+    new = {each.public: each for each in floating}
+    return lambda host: _evolved(host, floating=host.floating | new)
+
+
+def disassociated(addresses: Iterable[str]) -> Change:
+    """These floating addresses lead nowhere."""
+    gone = set(addresses)
+
+    def change(host: HostNetwork) -> HostNetwork:
+        return _evolved(host, floating={public: each for public, each in host.floating.items() if public not in gone})
+
+    return change
+
+
+def regrouped(groups: Iterable[GroupOrder]) -> Change:
+    """It knows exactly these security groups."""
+    new = {group.id: group for group in groups}
+    return lambda host: _evolved(host, groups=new)
