@@ -117,7 +117,12 @@ class MachineOrder:
     @ivar id: the instance's id; drivers name the domain so.
     @ivar order: L{fabric.model.instance.Instance.order}, echoed in reports.
     @ivar user_data: base64.
-    @ivar disks: all volumes that it is to have besides its own disk.
+    @ivar flavor: with a root disk of 0 GiB where it boots from a volume, and a
+        scratch disk only if it is to have that.
+    @ivar disks: all volumes that it is to have.
+    @ivar root_volume: which of C{disks} it boots from: its first disk, and it
+        has none of its own then; empty for its own disk, made of the image.
+    @ivar scratch_device: the user's name for the scratch disk, if it has one.
     @ivar files: of the image, the kernel and the ramdisk; drivers that boot
         nothing need none.
     """
@@ -135,6 +140,8 @@ class MachineOrder:
     user_data: str = ""
     ports: tuple[PortOrder, ...] = ()
     disks: tuple[DiskOrder, ...] = ()
+    root_volume: str = ""
+    scratch_device: str = ""
     files: tuple[FileOrder, ...] = ()
     metadata: dict[str, str] = attrs.field(factory=dict)
 
@@ -214,8 +221,8 @@ class IComputeDriver(Interface):
     def spawn(machine: MachineOrder) -> Deferred[None]:
         """
         Define and boot the machine; fires when it runs.  Boots it from its
-        disk as it was when it is defined but stopped or crashed, with exactly
-        the volumes of the order.  The order's
+        disk, or its root volume, as it was when it is defined but stopped or
+        crashed, with exactly the volumes of the order.  The order's
         number becomes the domain's, which is all that changes when it runs.
         Failing, it leaves at most a domain that is not running.
         """

@@ -44,6 +44,7 @@ LIFECYCLE = Lifecycle(
         "fail": {"pending": "terminated", "shutting-down": "terminated", "terminated": "terminated"},
         "fail_start": {"pending": "stopped"},
         "give_up_stop": {"stopping": "stopped"},
+        "relocate": {"pending": "pending", "running": "pending"},
     },
     deadlines={
         "pending": Deadline(600.0, "fail"),
@@ -157,6 +158,11 @@ class Instance(Record):
     @ivar refusals: why each host was not chosen, for C{host explain}.
     @ivar launched_at, changed_at: seconds since the epoch.
     @ivar user_data: base64 text, as given.
+    @ivar root_device: where its root is, as its image says; empty where that
+        says nothing.
+    @ivar boots_volume: whether its root is a volume, the one at C{root_device},
+        and not its host's own disk.
+    @ivar scratch_device: where the scratch disk of its type is; empty for none.
     @ivar placement: its placement group, None for none.
     @ivar groups_order: grows when it is put into other groups.
     @ivar regrouped, regroup_at: ids of groups that it was in or came into, of
@@ -198,6 +204,9 @@ class Instance(Record):
     regroup_at: float = 0.0
     ports: tuple[Port, ...] = ()
     disks: tuple[Disk, ...] = ()
+    root_device: str = ""
+    boots_volume: bool = False
+    scratch_device: str = ""
     user_data: str = ""
     client_token: str = ""
     shutdown_behavior: str = "stop"
@@ -221,6 +230,26 @@ class Instance(Record):
     def public(self) -> Public | None:
         """The floating address that leads to it."""
         return self.ports[0].public if self.ports else None
+
+    @property
+    def root(self) -> Disk | None:
+        """The volume that it boots from; None when that is its host's own disk, or was taken away."""
+        if not self.boots_volume:
+            return None
+        return next((disk for disk in self.disks if bare(disk.device) == bare(self.root_device)), None)
+
+    @property
+    def bootable(self) -> bool:
+        """Whether what it boots from is made, and not on its way off."""
+        root = self.root
+        return not self.boots_volume or (
+            root is not None and bool(root.host) and root.state in ("attaching", "attached")
+        )
+
+    @property
+    def needs(self) -> Flavor:
+        """What of its type its host gives it: a disk only if it boots from that."""
+        return attrs.evolve(self.flavor, disk_gb=0) if self.boots_volume else self.flavor
 
     def derived(self) -> Derived:
         """What is filed: project listing and facets, quota, room, addresses."""
@@ -262,7 +291,8 @@ class Instance(Record):
             counters[f"load:{self.host}:instances"] = 1
             counters[f"load:{self.host}:vcpus"] = self.flavor.vcpus
             counters[f"load:{self.host}:memory_mb"] = self.flavor.memory_mb
-            counters[f"load:{self.host}:disk_gb"] = self.flavor.disk_gb
+            if not self.boots_volume:
+                counters[f"load:{self.host}:disk_gb"] = self.flavor.disk_gb
             if self.placement:
                 counters |= dict.fromkeys(self.placement.counters(self.host, self.zone), 1)
         return counters
@@ -357,6 +387,14 @@ def address_facet(group: str) -> str:
     @return: the facet whose values are the addresses of a group's members.
     """
     return "group-address:" + group
+
+
+def bare(device: str) -> str:
+    """
+    @return: a device's name without its directory: C{/dev/sda1} and C{sda1} are
+        the same.
+    """
+    return device.removeprefix("/dev/")
 
 
 def with_disk(instance: Instance, disk: Disk) -> Instance:

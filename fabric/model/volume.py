@@ -236,6 +236,26 @@ class NewDisk:
     tags: dict[str, str] = attrs.field(factory=dict)
 
 
+@attrs.frozen
+class AskedDisk:
+    """
+    A volume as a launch asks for it; what it leaves open is as the image says
+    of that device, or else as usual.
+
+    @ivar size_gb: 0 for the image's, or the snapshot's.
+    @ivar snapshot: an id; empty for the image's, or none.
+    @ivar volume_type: empty for the image's, or the usual one.
+    @ivar delete_on_termination: None for as the image says, or else with it.
+    """
+
+    device: str
+    size_gb: int = 0
+    snapshot: str = ""
+    volume_type: str = ""
+    delete_on_termination: bool | None = None
+    tags: dict[str, str] = attrs.field(factory=dict)
+
+
 def token_name(project: str, token: str) -> str:
     """The unique name by which a volume is found again by its client token."""
     return f"volume-token:{project}:{token}"
