@@ -1,0 +1,153 @@
+"""
+What passes to and from guests, and what of this host they reach: the table of
+family C{inet}, fixed chains around those of L{fabric.network.linux.groups}.
+
+What guests send is looked at first, by the groups of the sender; then what
+they get, by the groups of the receiver.  Frames between guests of one bridge
+come by here too, which takes C{net.bridge.bridge-nf-call-iptables} and
+C{-ip6tables}.  Bridges of different networks are only joined by floating
+addresses.  Of the host itself, guests reach DHCP, names, metadata and an echo
+of their gateway.
+"""
+
+from __future__ import annotations
+
+from fabric.network.interface import NetworkOrder, Plug
+from fabric.network.linux.groups import combination
+from fabric.network.linux.guards import METADATA, addresses_v6
+from fabric.network.linux.plan import gateway_v6, is_gateway
+from fabric.network.linux.tables import FILTER, Chain, Element, Named
+
+_NEIGHBOURS = (
+    "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, "
+    "mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept"
+)
+_ANSWERS = "ct state established,related accept"
+
+NAMED = (
+    Named(FILTER, "bridges", "set", "type ifname;"),
+    Named(FILTER, "pairs", "set", "type ifname . ifname;"),
+    Named(FILTER, "closed", "set", "type ifname;"),
+    Named(FILTER, "gateways", "set", "type ifname . ipv4_addr;"),
+    Named(FILTER, "gateways6", "set", "type ifname . ipv6_addr;"),
+    Named(FILTER, "guests", "set", "type ifname . ipv4_addr;"),
+    Named(FILTER, "guests6", "set", "type ifname . ipv6_addr;"),
+    Named(FILTER, "from", "map", "type ifname . ipv4_addr : verdict;"),
+    Named(FILTER, "from6", "map", "type ifname . ipv6_addr : verdict;"),
+    Named(FILTER, "to", "map", "type ifname . ipv4_addr : verdict;"),
+    Named(FILTER, "to6", "map", "type ifname . ipv6_addr : verdict;"),
+)
+"""
+Sets and maps that are always there.  C{pairs} are each bridge with itself,
+C{closed} those that only guests are on, C{guests} the ones on other bridges.
+"""
+
+
+def chains(metadata_port: int) -> tuple[Chain, ...]:
+    """
+    @param metadata_port: where this host answers for the metadata.
+    @return: the chains that are always there.
+    """
+    asked = f"tcp dport {metadata_port} ct original ip daddr {METADATA}"
+    return (
+        Chain(
+            FILTER,
+            "sent",
+            ("iifname @bridges goto leaving",),
+            "type filter hook forward priority -1; policy accept;",
+        ),
+        Chain(
+            FILTER,
+            "received",
+            ("oifname @bridges goto entering",),
+            "type filter hook forward priority 0; policy accept;",
+        ),
+        Chain(
+            FILTER,
+            "output",
+            ("oifname @bridges goto answering",),
+            "type filter hook output priority 0; policy accept;",
+        ),
+        Chain(
+            FILTER,
+            "input",
+            (
+                "iifname @closed goto asking",
+                "iifname . ip saddr @guests goto asking",
+                "iifname . ip6 saddr @guests6 goto asking",
+                f'iifname != "lo" {asked} accept',
+                f'iifname != "lo" tcp dport {metadata_port} counter drop',
+            ),
+            "type filter hook input priority 0; policy accept;",
+        ),
+        Chain(
+            FILTER,
+            "leaving",
+            (
+                _ANSWERS,
+                "oifname @bridges iifname . oifname != @pairs ct status & dnat == 0 counter drop",
+                _NEIGHBOURS,
+                "iifname . ip saddr vmap @from",
+                "iifname . ip6 saddr vmap @from6",
+            ),
+        ),
+        Chain(
+            FILTER,
+            "entering",
+            (_ANSWERS, _NEIGHBOURS, "oifname . ip daddr vmap @to", "oifname . ip6 daddr vmap @to6"),
+        ),
+        Chain(
+            FILTER,
+            "answering",
+            ("udp sport 67 udp dport 68 accept", "udp sport 547 udp dport 546 accept", "goto entering"),
+        ),
+        Chain(
+            FILTER,
+            "asking",
+            (
+                _ANSWERS,
+                "meta nfproto ipv4 udp dport 67 accept",
+                f"{asked} accept",
+                "iifname . ip daddr @gateways meta l4proto { tcp, udp } th dport 53 accept",
+                "iifname . ip daddr @gateways icmp type echo-request accept",
+                _NEIGHBOURS,
+                "ip6 daddr fe80::/64 icmpv6 type echo-request accept",
+                "iifname . ip6 daddr @gateways6 icmpv6 type echo-request accept",
+                "iifname . ip6 daddr @gateways6 meta l4proto { tcp, udp } th dport 53 accept",
+                "meta nfproto ipv6 udp dport 547 accept",
+                "counter drop",
+            ),
+        ),
+    )
+
+
+def network_elements(network: NetworkOrder) -> list[Element]:
+    """
+    @return: what is known of a network's bridge.
+    """
+    bridge = f'"{network.bridge}"'
+    elements = [Element(FILTER, "bridges", bridge), Element(FILTER, "pairs", f"{bridge} . {bridge}")]
+    if is_gateway(network):
+        elements.append(Element(FILTER, "closed", bridge))
+    if network.gateway:
+        elements.append(Element(FILTER, "gateways", f"{bridge} . {network.gateway}"))
+    if network.cidr_v6:
+        elements.append(Element(FILTER, "gateways6", f"{bridge} . {gateway_v6(network)}"))
+    return elements
+
+
+def port_elements(port: Plug, network: NetworkOrder, groups: tuple[str, ...]) -> list[Element]:
+    """
+    @param groups: as L{fabric.network.linux.groups.combined} has them.
+    @return: what leads from a port's addresses to its groups' rules.
+    """
+    chain = combination(groups)
+    elements = []
+    for family, addresses in (("", [port.address]), ("6", addresses_v6(port, network))):
+        for address in addresses:
+            key = f'"{network.bridge}" . {address}'
+            elements.append(Element(FILTER, "from" + family, key, f"goto {chain}-out"))
+            elements.append(Element(FILTER, "to" + family, key, f"goto {chain}-in"))
+            if not is_gateway(network):
+                elements.append(Element(FILTER, "guests" + family, key))
+    return elements
