@@ -19,6 +19,8 @@ from fabric.cloud.attachments import Attachments
 from fabric.cloud.captures import Captures
 from fabric.cloud.controller import CloudWorker, DeadLetters
 from fabric.cloud.enforcement import Enforcement
+from fabric.cloud.evacuation import Evacuation
+from fabric.cloud.fencing import Fencing, IFence, NoFence
 from fabric.cloud.flavors import Flavors
 from fabric.cloud.groups import Groups
 from fabric.cloud.guests import Guests
@@ -92,6 +94,7 @@ class Assembly:
     worker: CloudWorker
     sweep: Sweep
     dead_letters: DeadLetters
+    fencing: Fencing
 
 
 def assemble(
@@ -102,11 +105,14 @@ def assemble(
     rules: Rules | None = None,
     faults: IFaults | None = None,
     teller: IStore | None = None,
+    fence: IFence | None = None,
 ) -> Assembly:
     """
     @param defer: runs a function in a thread, as C{threads.deferToThread}.
     @param teller: what reads the groups that hosts are told of, where that is
         to have connections of its own; C{store} otherwise.
+    @param fence: makes silent hosts dead for sure; without one nothing of
+        theirs is started elsewhere.
     """
     rules = rules or Rules()
     faults = faults or NoFaults()
@@ -168,4 +174,6 @@ def assemble(
     )
     volume_sweep = VolumeSweep(store, hosts, volume_placement, volume_reports, volume_orders, clock, again)
     sweep = Sweep(store, hosts, orders, enforcement, volume_sweep, captures, clock, again)
-    return Assembly(cloud, pool, placement, worker, sweep, DeadLetters(reports))
+    evacuation = Evacuation(store, orders, clock, faults, again)
+    fencing = Fencing(store, hosts, evacuation, fence or NoFence(), faults)
+    return Assembly(cloud, pool, placement, worker, sweep, DeadLetters(reports), fencing)

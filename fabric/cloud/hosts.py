@@ -92,7 +92,9 @@ class Hosts:
             record = Service(id, topic, host, zone, started_at=started_at, capacity=capacity)
             transaction.create(record)
         else:
-            record = attrs.evolve(stored.record, zone=zone, started_at=started_at, capacity=capacity, alive=True)
+            record = attrs.evolve(
+                stored.record, zone=zone, started_at=started_at, capacity=capacity, alive=True, fenced=False
+            )
             if record == stored.record:
                 self._known[id] = record
                 return
@@ -118,11 +120,27 @@ class Hosts:
             if alive == service.alive:
                 continue
             transaction = self._store.transaction("liveness")
-            transaction.update(stored, attrs.evolve(service, alive=alive))
+            transaction.update(stored, attrs.evolve(service, alive=alive, fenced=service.fenced and not alive))
             yield self._store.commit(transaction)
             self.log.warn(
                 "{service} is {what}", service=service.id, what="back" if alive else "dead: no report from it"
             )
+
+    @inlineCallbacks
+    def records(self) -> Generator[Deferred[Any], Any, list[Service]]:
+        """
+        Every service that ever reported, as state has it.
+        """
+        found = yield self._all()
+        return [stored.record for stored in found]
+
+    @inlineCallbacks
+    def silent(self) -> Generator[Deferred[Any], Any, frozenset[str]]:
+        """
+        The names of the compute hosts that do not report any more.
+        """
+        found = yield self._every(Service, (("topic", ("compute",)), ("alive", ("no",))))
+        return frozenset(stored.record.host for stored in found)
 
     @inlineCallbacks
     def services(self) -> Generator[Deferred[Any], Any, list[ServiceView]]:
@@ -189,6 +207,15 @@ class Hosts:
         Zones with compute hosts, as they were last read.
         """
         return sorted({view.zone for view in self._views.values()})
+
+    @inlineCallbacks
+    def reported(self, topic: str = "compute") -> Generator[Deferred[Any], Any, bool]:
+        """
+        Whether any host of a topic was ever heard of: while none was, the
+        cloud is coming up.
+        """
+        beats = yield self._store.beats()
+        return any(id.startswith(topic + ".") and at > 0 for id, at in beats.items())
 
     @inlineCallbacks
     def alive(self) -> Generator[Deferred[Any], Any, frozenset[str]]:

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
 from fabric.cloud.associations import end_associations
-from fabric.cloud.attachments import release_disks
+from fabric.cloud.attachments import ROOT, release_disks
 from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.flavors import chosen
 from fabric.cloud.launch import RESEND_AFTER, Launches, LaunchSpec
@@ -108,11 +108,12 @@ class Instances:
         Bring stopped instances up again on their hosts.
 
         @raise NotFound: as L{get}.
-        @raise WrongState: one can't be started now; none was.
+        @raise WrongState: one can't be started now; none was.  Of kind
+            L{ROOT}: it has no volume to boot from, where C{found} says.
         """
         changes, records = yield self._move(caller, ids, self._started)
         self._faults.reach("cloud.start_written")
-        self._orders.run(caller.request_id, records)
+        self._orders.resend(caller.request_id, [record for record in records if record.state == "pending"])
         return changes  # type: ignore[no-any-return]
 
     @inlineCallbacks
@@ -282,6 +283,8 @@ class Instances:
     def _started(self, instance: Instance, now: float) -> Instance:
         if instance.state != "stopped":
             return moved(instance, "start", now)
+        if not instance.bootable:
+            raise WrongState(ROOT, instance.id, instance.root_device, ["attached"])
         return moved(
             instance, "start", now, order=instance.order + 1, review_at=now + self._resend_after, launched_at=now
         )

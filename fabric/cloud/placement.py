@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from fabric.cloud.attachments import release_disks
+from fabric.cloud.followers import follow
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.orders import Orders
@@ -21,6 +22,7 @@ from fabric.cloud.placement_groups import Members, occupancy, restrict
 from fabric.cloud.retry import until_written
 from fabric.errors import InUse, LimitExceeded, PoolEmpty
 from fabric.faults import IFaults
+from fabric.model.address import Address
 from fabric.model.instance import Instance, Port, StateReason, moved
 from fabric.model.placement_group import Membership, chosen_partition
 from fabric.model.record import changed
@@ -31,6 +33,9 @@ from fabric.store.interface import IStore, Stored, dashed
 
 NO_HOST = "Server.InsufficientInstanceCapacity"
 NO_ADDRESS = "Server.InsufficientFreeAddressesInSubnet"
+
+SOON = 2.0
+"""Seconds until the next look at an instance that waits for the first host."""
 
 
 @implementer(IPlacement)
@@ -84,7 +89,7 @@ class Placement:
         full: dict[str, str] = {}
         for host, ids in choice.items():
             try:
-                records = yield self._claim_on(request_id, host, ids)
+                records, following = yield self._claim_on(request_id, host, ids)
             except (LimitExceeded, InUse) as error:
                 if len(ids) > 1 and _apart(error):
                     for some in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
@@ -100,6 +105,8 @@ class Placement:
             placed += [record.id for record in records]
             self._faults.reach("scheduler.claimed")
             yield self._orders.run(request_id, records)
+            if following:
+                yield self._orders.addresses(request_id, following)
             self._faults.reach("scheduler.ordered")
         return Claimed(placed, full)
 
@@ -108,6 +115,9 @@ class Placement:
         self, request_id: str, ids: Sequence[str], reasons: Mapping[str, str]
     ) -> Generator[Deferred[Any], Any, None]:
         """See L{IPlacement.refuse}."""
+        if not (yield self._hosts.reported()):
+            yield until_written(lambda: self._wait_once(request_id, ids))
+            return
         message = f"{NO_HOST}: no host has room for this instance"
         reason = StateReason(NO_HOST, message if reasons else f"{NO_HOST}: no compute host has reported yet")
         yield until_written(lambda: self._refuse_once(request_id, ids, reason, dict(reasons)))
@@ -154,24 +164,34 @@ class Placement:
         reason = StateReason(NO_ADDRESS, f"{NO_ADDRESS}: pool {error.pool} has no free address")
         yield until_written(lambda: self._refuse_once(request_id, ids, reason, {host: "no free address"}))
 
-    def _claim_on(self, request_id: str, host: str, ids: Sequence[str]) -> Deferred[list[Instance]]:
+    def _claim_on(
+        self, request_id: str, host: str, ids: Sequence[str]
+    ) -> Deferred[tuple[list[Instance], list[Address]]]:
         return until_written(lambda: self._claim_once(request_id, host, ids))
 
     @inlineCallbacks
     def _claim_once(
         self, request_id: str, host: str, ids: Sequence[str]
-    ) -> Generator[Deferred[Any], Any, list[Instance]]:
+    ) -> Generator[Deferred[Any], Any, tuple[list[Instance], list[Address]]]:
+        """
+        @return: the instances as they were written, and the addresses of those
+            that come from another host.
+        """
         known = [stored for stored in [self._read.pop(id, None) for id in ids] if stored is not None]
         found: list[Stored[Instance]] = known if len(known) == len(ids) else (yield self._unplaced(ids))
         if not found:
-            return []
+            return [], []
         view = yield self._hosts.view(host)
         now = self._clock.seconds()
         members = yield self.members(groups_of([_wanted(stored.record) for stored in found]), self._hosts.names())
         transaction = self._store.transaction(request_id)
+        records: list[Instance] = []
         for stored in found:
             instance: Instance = stored.record
-            ports = tuple(_addressed(port, transaction.take("fixed:" + port.network)) for port in instance.ports)
+            ports = tuple(
+                port if port.address else _addressed(port, transaction.take("fixed:" + port.network))
+                for port in instance.ports
+            )
             placed = changed(
                 instance,
                 host=host,
@@ -182,11 +202,30 @@ class Placement:
                 placement=self._joined(transaction, instance.placement, members, host, view.zone),
                 refusals={},
             )
+            records.append(placed)
+        following = yield self._follow(transaction, records, now)
+        for stored, placed in zip(found, records, strict=True):
             transaction.update(stored, placed)
         for name, most in view.capacity.room().items():
             transaction.limit(f"load:{host}:{name}", most)
         committed = yield self._store.commit(transaction)
-        return [stored.record for stored in committed.records]
+        placed_ids = {stored.record.id for stored in found}
+        return [each.record for each in committed.records if each.record.id in placed_ids], following
+
+    @inlineCallbacks
+    def _follow(
+        self, transaction: Any, records: list[Instance], now: float
+    ) -> Generator[Deferred[Any], Any, list[Address]]:
+        """
+        Bring along what those have that ran on another host before.
+        """
+        before = [record for record in records if record.started]
+        if not before:
+            return []
+        followed, addresses = yield follow(self._store, transaction, before, now, now + self._resend_after)
+        by_id = {record.id: record for record in followed}
+        records[:] = [by_id.get(record.id, record) for record in records]
+        return addresses  # type: ignore[no-any-return]
 
     def _joined(
         self, transaction: Any, membership: Membership | None, members: dict[str, Members], host: str, zone: str
@@ -206,6 +245,22 @@ class Placement:
         return joined
 
     @inlineCallbacks
+    def _wait_once(self, request_id: str, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Leave instances pending, to be looked at soon: no host has ever reported,
+        as when a cloud is coming up.
+        """
+        for id in ids:
+            self._read.pop(id, None)
+        found = yield self._unplaced(ids)
+        soon = self._clock.seconds() + min(SOON, self._resend_after)
+        transaction = self._store.transaction(request_id)
+        for stored in found:
+            transaction.update(stored, attrs.evolve(stored.record, review_at=soon))
+        if found:
+            yield self._store.commit(transaction)
+
+    @inlineCallbacks
     def _refuse_once(
         self, request_id: str, ids: Sequence[str], reason: StateReason, reasons: dict[str, str]
     ) -> Generator[Deferred[Any], Any, None]:
@@ -216,7 +271,10 @@ class Placement:
             return
         now = self._clock.seconds()
         transaction = self._store.transaction(request_id)
-        ended = [moved(stored.record, "fail", now, reason, refusals=reasons) for stored in found]
+        ended = [
+            moved(stored.record, "fail_start" if stored.record.started else "fail", now, reason, refusals=reasons)
+            for stored in found
+        ]
         ended = yield release_disks(self._store, transaction, ended, now)
         for stored, record in zip(found, ended, strict=True):
             transaction.update(stored, record)
@@ -233,7 +291,7 @@ class Placement:
 
 
 def _wanted(instance: Instance) -> Wanted:
-    return Wanted(instance.id, instance.flavor, instance.wanted_zone, instance.architecture, instance.placement)
+    return Wanted(instance.id, instance.needs, instance.wanted_zone, instance.architecture, instance.placement)
 
 
 def _apart(error: LimitExceeded | InUse) -> bool:

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.controller import CloudWorker, DeadLetters
 from fabric.cloud.events import EventReader
+from fabric.cloud.fencing import Fencing
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.interface import ICloudWorker
 from fabric.cloud.sweep import Sweep
@@ -44,11 +45,14 @@ class ControllerService(WorkerService):
         report_interval: float = 10.0,
         prefetch: int = 32,
         opening: Sequence[Callable[[], Deferred[Any]]] = (),
+        fencing: Fencing | None = None,
     ) -> None:
         """
         @param sweep_interval, review_interval: seconds between turns of the
             sweep, and between looks at the heartbeats.
         @param opening: steps to be done before the first report is taken.
+        @param fencing: what is done about dead hosts, as often as heartbeats
+            are looked at; None for nothing.
         """
         super().__init__(
             f"cloud.{host}",
@@ -62,5 +66,9 @@ class ControllerService(WorkerService):
         )
         self.while_open(Periodic("sweep", sweep_interval, sweep.turn, clock, first=sweep_interval))
         self.while_open(Periodic("hosts", review_interval, hosts.review, clock, first=review_interval))
+        if fencing is not None:
+            self.while_open(
+                Periodic("fencing", review_interval, fencing.turn, clock, limit=600.0, first=review_interval)
+            )
         self.while_open(Periodic("events", EVENTS_EVERY, events.turn, clock))
         self.while_open(Heartbeat("cloud", host, zone, queue, clock, report_interval))

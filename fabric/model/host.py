@@ -44,6 +44,8 @@ class Service(Record):
     @ivar disabled: an operator wants nothing new there.
     @ivar alive: what the sweep last concluded from the heartbeats.
     @ivar started_at: when the process that reported last was started.
+    @ivar fenced: the host was silent and made dead for sure; it has nothing of
+        anybody until it reports again.
     """
 
     kind = "service"
@@ -58,6 +60,7 @@ class Service(Record):
     alive: bool = True
     started_at: float = 0.0
     capacity: Capacity = Capacity()
+    fenced: bool = False
 
     def derived(self) -> Derived:
         """Filed for operators and schedulers only."""

@@ -184,6 +184,12 @@ class Controller:
     stray_grace: float = _setting(
         86400.0, "Seconds for which a machine that state does not know is kept.", validator=_from(0)
     )
+    fence: tuple[str, ...] = _setting(
+        (),
+        "Command that makes a silent host dead for sure, its name added as last argument; what it had is started "
+        "elsewhere when that ends with status 0.  It may be run again.  Empty for none: then it all waits.",
+    )
+    fence_seconds: float = _setting(120.0, "How long that command may take.", validator=_from(0.1))
 
 
 @attrs.frozen

@@ -18,6 +18,7 @@ from fabric.faults import ArmedFaults, IFaults, NoFaults
 from fabric.scheduler.service import SchedulerService
 from fabric.settings import Settings
 from fabric.store.interface import IStore
+from fabric.tap.fence import CommandFence
 from fabric.worker import WorkerService
 
 
@@ -42,7 +43,8 @@ def assembled(reactor: Any, settings: Settings, store: IStore, queue: Any, point
         stray_grace=controller.stray_grace,
         accounts=settings.queue.accounts,
     )
-    return assemble(store, queue, reactor, deferToThread, rules, points)
+    fence = CommandFence(reactor, controller.fence, controller.fence_seconds) if controller.fence else None
+    return assemble(store, queue, reactor, deferToThread, rules, points, fence=fence)
 
 
 @inlineCallbacks
@@ -80,6 +82,7 @@ def controller(reactor: Any, settings: Settings, store: IStore, queue: Any, part
         report_interval=rules.report_interval,
         prefetch=settings.queue.prefetch,
         opening=(lambda: first_start(reactor, settings, parts),),
+        fencing=parts.fencing,
     )
 
 

@@ -17,6 +17,7 @@ from fabric.cloud import Cloud
 from fabric.cloud.access import Caller
 from fabric.cloud.assembly import Assembly, Rules, assemble
 from fabric.cloud.events import EventReader
+from fabric.cloud.fencing import IFence
 from fabric.cloud.service import ControllerService
 from fabric.compute.fake import FakeHypervisor
 from fabric.compute.service import ComputeService
@@ -66,7 +67,14 @@ class CloudUnderTest:
     """
 
     def __init__(
-        self, test: Any, store: RedisStore, queue: LocalQueue, assembly: Assembly, algorithm: str, faults: IFaults
+        self,
+        test: Any,
+        store: RedisStore,
+        queue: LocalQueue,
+        assembly: Assembly,
+        algorithm: str,
+        faults: IFaults,
+        report_interval: float = 10.0,
     ) -> None:
         from twisted.internet import reactor
 
@@ -79,6 +87,7 @@ class CloudUnderTest:
         self.hosts: dict[str, Host] = {}
         self._algorithm = algorithm
         self._faults = faults
+        self._report_interval = report_interval
 
     @inlineCallbacks
     def start(self, hosts: Sequence[str], options: Fake) -> Generator[Deferred[Any], Any, None]:
@@ -102,6 +111,7 @@ class CloudUnderTest:
                 self.reactor,
                 sweep_interval=0.2,
                 review_interval=0.5,
+                fencing=parts.fencing,
             )
         )
         self.run(
@@ -129,10 +139,11 @@ class CloudUnderTest:
         hypervisor = FakeHypervisor(directory + "/machines", self.reactor, options)
         network = FakeNetwork(directory + "/network", self.reactor)
         volumes = FakeVolumes(directory + "/volumes", self.reactor, options)
+        every = self._report_interval
         services: list[Any] = [
-            NetworkService(self.queue, network, name, "nova", self.reactor),
-            ComputeService(self.queue, hypervisor, name, "nova", self.reactor, self._faults),
-            VolumeService(self.queue, volumes, name, "nova", self.reactor, self._faults),
+            NetworkService(self.queue, network, name, "nova", self.reactor, report_interval=every),
+            ComputeService(self.queue, hypervisor, name, "nova", self.reactor, self._faults, report_interval=every),
+            VolumeService(self.queue, volumes, name, "nova", self.reactor, self._faults, report_interval=every),
         ]
         for service in services:
             self.run(service)
@@ -195,9 +206,13 @@ def make_cloud(
     algorithm: str = "simple",
     views: IViews | None = None,
     faults: IFaults | None = None,
+    fence: IFence | None = None,
+    report_interval: float = 10.0,
 ) -> Generator[Deferred[Any], Any, CloudUnderTest]:
     """
     @param faults: what all services tell how far they have come.
+    @param report_interval: seconds between heartbeats; less than what C{rules}
+        call silent.
     @return: a L{CloudUnderTest} with hosts that reported.
     """
     from twisted.internet import reactor
@@ -205,7 +220,7 @@ def make_cloud(
     store = yield make_store(test, views)
     queue = LocalQueue(reactor)
     test.addCleanup(queue.stop)
-    assembly = assemble(store, queue, reactor, deferToThread, rules or Rules(ready_keys=0), faults)
-    cloud = CloudUnderTest(test, store, queue, assembly, algorithm, faults or NoFaults())
+    assembly = assemble(store, queue, reactor, deferToThread, rules or Rules(ready_keys=0), faults, fence=fence)
+    cloud = CloudUnderTest(test, store, queue, assembly, algorithm, faults or NoFaults(), report_interval)
     yield cloud.start(hosts, options or QUICK)
     return cloud

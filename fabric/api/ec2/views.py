@@ -17,6 +17,7 @@ from typing import Any
 from zope.interface import implementer
 
 from fabric.api.ec2.group_views import group, group_for_vpc, security_group_rule
+from fabric.api.ec2.instance_health import instance_status
 from fabric.api.ec2.launch_views import (
     launch_template,
     launch_template_version,
@@ -146,9 +147,9 @@ class EC2Views:
         """The view of a record of a kind that has one."""
         return self._kinds[record.kind](record)
 
-    def render_status(self, record: Instance) -> bytes:
-        """An instance as DescribeInstanceStatus lists it."""
-        return self._status(instance_status(record))
+    def render_status(self, record: Instance, silent: bool = False) -> bytes:
+        """An instance as DescribeInstanceStatus lists it; C{silent} when its host does not report."""
+        return self._status(instance_status(record, state(record.state), silent))
 
     def render_template_version(self, pair: tuple[LaunchTemplate, LaunchTemplateVersion]) -> bytes:
         """A version as DescribeLaunchTemplateVersions lists it, with its template."""
@@ -382,26 +383,6 @@ def state(name: str) -> Shown:
     A state by the names of botocore's C{InstanceState}.
     """
     return _STATES[name]
-
-
-def instance_status(record: Instance) -> Shown:
-    """
-    An instance by the names of botocore's C{InstanceStatus}: what runs is
-    ok as far as the cloud can tell, and there are no events to announce.
-    """
-    check = _OK if record.state == "running" else _NOT_APPLICABLE
-    return {
-        "InstanceId": record.id,
-        "AvailabilityZone": record.zone or record.wanted_zone,
-        "Events": None,
-        "InstanceState": state(record.state),
-        "SystemStatus": check,
-        "InstanceStatus": check,
-    }
-
-
-_OK = {"Status": "ok", "Details": [{"Name": "reachability", "Status": "passed"}]}
-_NOT_APPLICABLE = {"Status": "not-applicable"}
 
 
 def image(record: Image) -> Shown:

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from fabric.api.ec2.actions.network_filters import connection_rules
 from fabric.api.ec2.filters import FilterTable, Rule, choice, constant, facet, flag, of_record, own_project
+from fabric.api.ec2.instance_health import checks, reachability
 from fabric.api.ec2.views import DOMAIN
 from fabric.model.instance import CODES, Instance
 
 _BY_CODE = {str(code): (name,) for name, code in CODES.items()}
-_NOT_RUNNING = tuple(name for name in CODES if name != "running")
-_HEALTH = {"ok": ("running",), "not-applicable": _NOT_RUNNING}
-_REACHED = {"passed": ("running",)}
+_CHECKS = ("system", "instance")
 
 
 def _reasons(instance: Instance) -> Iterable[str]:
@@ -122,11 +121,19 @@ def instance_filters(domain: str = DOMAIN) -> FilterTable:
     return FilterTable(rules | connection_rules(domain))
 
 
-def status_filters() -> FilterTable:
+def status_filters(silent: Callable[[Instance], bool]) -> FilterTable:
     """
-    What runs is well as far as the cloud can tell; nothing is scheduled to
-    happen to anything.
+    Nothing is scheduled to happen to anything.
+
+    @param silent: whether an instance's host does not report any more.
     """
+
+    def health(which: int) -> Rule:
+        return of_record(lambda record: (checks(record, silent(record))[which],))
+
+    def reached(which: int) -> Rule:
+        return of_record(lambda record: (reachability(checks(record, silent(record))[which]),))
+
     events = ("code", "description", "instance-event-id", "not-after", "not-before", "not-before-deadline")
     rules: Mapping[str, Rule] = {
         "availability-zone": facet("zone"),
@@ -134,8 +141,8 @@ def status_filters() -> FilterTable:
         **{f"event.{name}": constant() for name in events},
         "instance-state-code": choice("state", _BY_CODE),
         "instance-state-name": facet("state"),
-        **{f"{check}-status.status": choice("state", _HEALTH) for check in ("instance", "system")},
-        **{f"{check}-status.reachability": choice("state", _REACHED) for check in ("instance", "system")},
+        **{f"{check}-status.status": health(which) for which, check in enumerate(_CHECKS)},
+        **{f"{check}-status.reachability": reached(which) for which, check in enumerate(_CHECKS)},
         "attached-ebs-status.status": constant(),
         "application-status.status": constant(),
         "operator.managed": constant("false"),

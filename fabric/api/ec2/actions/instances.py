@@ -5,10 +5,10 @@ Looking at instances, and the verbs on them.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.ec2.actions.instance_filters import instance_filters, status_filters
 from fabric.api.ec2.actions.listing import Describe
@@ -17,6 +17,7 @@ from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.pagination import Bounds
 from fabric.api.ec2.registry import Action, Registry
 from fabric.api.ec2.views import EC2Views, Shown, join_instances, state
+from fabric.cloud.hosts import Hosts
 from fabric.cloud.instances import Change, Console, Instances
 from fabric.cloud.listings import Listings
 from fabric.model.instance import Instance
@@ -34,12 +35,20 @@ class InstanceActions:
     C{IncludeManagedResources} is honoured by there being none.
     """
 
-    def __init__(self, instances: Instances, listings: Listings, views: EC2Views) -> None:
+    def __init__(self, instances: Instances, listings: Listings, views: EC2Views, hosts: Hosts) -> None:
         self._instances = instances
+        self._hosts = hosts
+        self._silent: frozenset[str] = frozenset()
         filters = instance_filters(views.domain)
         self._instance_list = Describe(listings, Instance, "reservationSet", filters, views.render_one, bounds=BOUNDS)
         self._status_list = Describe(
-            listings, Instance, "instanceStatusSet", status_filters(), views.render_status, always=True, bounds=BOUNDS
+            listings,
+            Instance,
+            "instanceStatusSet",
+            status_filters(self._is_silent),
+            lambda record: views.render_status(record, self._is_silent(record)),
+            always=True,
+            bounds=BOUNDS,
         )
 
     def register(self, registry: Registry) -> None:
@@ -63,7 +72,8 @@ class InstanceActions:
         ids = check_ids("instance", call.parameters.get("InstanceIds") or ())
         return self._instance_list.listing(call, narrowing, ids, join_instances)
 
-    def describe_instance_status(self, call: Call) -> Deferred[Answer]:
+    @inlineCallbacks
+    def describe_instance_status(self, call: Call) -> Generator[Deferred[Any], Any, Answer]:
         """
         How instances do; only those that run, unless all are asked for.
         """
@@ -71,7 +81,13 @@ class InstanceActions:
         ids = check_ids("instance", call.parameters.get("InstanceIds") or ())
         if not call.parameters.get("IncludeAllInstances"):
             narrowing.add(("state", ("running",)))
-        return self._status_list.listing(call, narrowing, ids)
+        silent = yield self._hosts.silent()
+        self._silent = silent
+        return (yield self._status_list.listing(call, narrowing, ids))  # type: ignore[no-any-return]
+
+    def _is_silent(self, record: Instance) -> bool:
+        """Whether its host was not heard of when it was last asked."""
+        return record.host in self._silent
 
     def start_instances(self, call: Call) -> Deferred[Answer]:
         """

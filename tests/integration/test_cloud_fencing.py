@@ -1,0 +1,240 @@
+"""
+Hosts that die: what is shown of their instances, and how these are started elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from fabric.cloud.addresses import Named
+from fabric.cloud.assembly import Rules
+from fabric.cloud.fencing import IFence, NoFence
+from fabric.cloud.launch import LaunchSpec
+from fabric.cloud.volumes import VolumeSpec
+from fabric.errors import DriverFailure
+from fabric.model.address import Address
+from fabric.model.volume import Volume
+from fabric.tap.fence import CommandFence
+from fabric.testing.cloud import CALLER, OPERATOR, SAMPLE, CloudUnderTest, make_cloud
+
+Test = Generator[Deferred[Any], Any, None]
+QUICK = Rules(down_after=0.5, ready_keys=0, resend_after=0.5)
+
+
+@implementer(IFence)
+class Switch:
+    """A fence that a test turns: C{dead} are the hosts whose power it says is off."""
+
+    def __init__(self) -> None:
+        self.dead: set[str] = set()
+        self.asked: list[str] = []
+
+    @inlineCallbacks
+    def fence(self, host: str) -> Generator[Deferred[Any], Any, bool]:
+        """See L{IFence.fence}."""
+        yield from ()
+        self.asked.append(host)
+        if host not in self.dead:
+            raise DriverFailure("no answer from its power switch")
+        return True
+
+
+class FencingTests(TestCase):
+    """
+    Two hosts, one of which goes silent.
+    """
+
+    timeout = 60
+
+    @inlineCallbacks
+    def setUp(self) -> Test:
+        """A cloud with one instance, which has an address and a volume, on a host that was then cut off."""
+        self.switch = Switch()
+        self.cloud: CloudUnderTest = yield make_cloud(self, ("a",), rules=QUICK, fence=self.switch, report_interval=0.1)
+        yield self.cloud.cloud.ranges.ensure("public", "203.0.113.0/28")
+        [self.made] = yield self.cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
+        [running] = yield self.cloud.until_state("running", self.made.id)
+        self.fixed = running.ports[0].address
+        self.cloud.add_host("b")
+        yield self.cloud.until(self.both_report)
+        self.address = yield self.cloud.cloud.addresses.allocate(CALLER)
+        yield self.cloud.cloud.addresses.associate(CALLER, Named(allocation=self.address.id), self.made.id)
+
+    @inlineCallbacks
+    def both_report(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether both hosts are there."""
+        alive = yield self.cloud.cloud.hosts.alive()
+        return {"a", "b"} <= alive
+
+    @inlineCallbacks
+    def cut_off(self) -> Test:
+        """End host C{a}, and wait until it counts as silent."""
+        yield self.cloud.hosts["a"].stop()
+        yield self.cloud.until(self.is_silent)
+
+    @inlineCallbacks
+    def is_silent(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether host C{a} is known to be silent."""
+        silent = yield self.cloud.cloud.hosts.silent()
+        return "a" in silent
+
+    @inlineCallbacks
+    def moved(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether the instance is on host C{b}."""
+        [instance] = yield self.cloud.get(self.made.id)
+        return instance.host == "b"
+
+    @inlineCallbacks
+    def placed_nowhere(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether the instance is on no host."""
+        [instance] = yield self.cloud.get(self.made.id)
+        return not instance.host
+
+    @inlineCallbacks
+    def leads_to_b(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether host C{b} has the floating address, and state knows."""
+        floating = yield self.cloud.hosts["b"].network.floating()
+        [stored] = yield self.cloud.store.read(Address, [self.address.id])
+        return [each.public for each in floating] == [self.address.public_ip] and stored.record.settled
+
+    @inlineCallbacks
+    def has_nothing(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether host C{a} has no machine and no floating address."""
+        host = self.cloud.hosts["a"]
+        return not (yield host.hypervisor.domains()) and not (yield host.network.floating())
+
+    @inlineCallbacks
+    def volume_is(self, id: str, state: str) -> Generator[Deferred[Any], Any, Volume | None]:
+        """The volume, once it is in a state."""
+        [stored] = yield self.cloud.store.read(Volume, [id])
+        return stored.record if stored.record.state == state else None
+
+    @inlineCallbacks
+    def attached(self, id: str) -> Generator[Deferred[Any], Any, bool]:
+        """Whether a volume is on the instance, as its host said."""
+        volume = yield self.volume_is(id, "in-use")
+        return volume is not None and volume.attachment.state == "attached"
+
+    @inlineCallbacks
+    def test_waits_for_fence(self) -> Test:
+        """What a silent host had stays its own while nobody knows whether it is dead."""
+        yield self.cut_off()
+        yield self.cloud.until(lambda: len(self.switch.asked) >= 2)
+        [instance] = yield self.cloud.get(self.made.id)
+        self.assertEqual((instance.state, instance.host), ("running", "a"))
+        self.assertEqual((yield self.cloud.hosts["b"].hypervisor.domains()), [])
+
+    @inlineCallbacks
+    def test_restarted_elsewhere(self) -> Test:
+        """An instance of a fenced host runs on another, with its address, and its floating address leads there."""
+        self.switch.dead.add("a")
+        yield self.cut_off()
+        yield self.cloud.until(self.moved)
+        [instance] = yield self.cloud.until_state("running", self.made.id)
+        [port] = instance.ports
+        self.assertEqual((port.address, port.public.address), (self.fixed, self.address.public_ip))
+        yield self.cloud.until(self.leads_to_b)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_back_again(self) -> Test:
+        """A fenced host that is back loses what runs elsewhere now, and may be used again."""
+        self.switch.dead.add("a")
+        yield self.cut_off()
+        yield self.cloud.until(self.moved)
+        directory = self.cloud.hosts["a"].directory
+        self.cloud.add_host("a", directory=directory)
+        yield self.cloud.until(self.both_report)
+        yield self.cloud.until(self.has_nothing)
+        [service] = [each for each in (yield self.cloud.cloud.hosts.records()) if each.id == "compute.a"]
+        self.assertFalse(service.fenced)
+        [instance] = yield self.cloud.until_state("running", self.made.id)
+        self.assertEqual(instance.host, "b")
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_stopped_starts_elsewhere(self) -> Test:
+        """An instance that was stopped on a host that died is placed anew when it is started."""
+        yield self.cloud.cloud.instances.stop(CALLER, [self.made.id])
+        yield self.cloud.until_state("stopped", self.made.id)
+        self.switch.dead.add("a")
+        yield self.cut_off()
+        yield self.cloud.until(self.placed_nowhere)
+        yield self.cloud.cloud.instances.start(CALLER, [self.made.id])
+        [instance] = yield self.cloud.until_state("running", self.made.id)
+        self.assertEqual(instance.host, "b")
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_one_service_is_not_the_host(self) -> Test:
+        """A host of which another service still reports is not fenced."""
+        self.switch.dead.add("a")
+        _, compute, _ = self.cloud.hosts["a"].services
+        yield compute.stopService()
+        yield self.cloud.until(self.is_silent)
+        yield self.cloud.assembly.fencing.turn()
+        self.assertEqual(self.switch.asked, [])
+
+    @inlineCallbacks
+    def test_volume_follows(self) -> Test:
+        """A volume of another host is on the instance again when that runs elsewhere."""
+        yield self.cloud.cloud.hosts.set_disabled(OPERATOR, "a", "volume", True)
+        volume = yield self.cloud.cloud.volumes.create(CALLER, VolumeSpec(size_gb=1, zone="nova"))
+        yield self.cloud.until(lambda: self.volume_is(volume.id, "available"))
+        yield self.cloud.cloud.volumes.attach(CALLER, volume.id, self.made.id, "/dev/sdf")
+        yield self.cloud.until(lambda: self.attached(volume.id))
+        self.switch.dead.add("a")
+        yield self.cut_off()
+        yield self.cloud.until(self.moved)
+        yield self.cloud.until_state("running", self.made.id)
+        [domain] = yield self.cloud.hosts["b"].hypervisor.domains()
+        self.assertEqual(domain.disks, {"/dev/sdf": volume.id})
+        yield self.cloud.sound()
+
+
+class CommandTests(TestCase):
+    """
+    An operator's command.
+    """
+
+    def fence(self, script: str, seconds: float = 30.0) -> Deferred[bool]:
+        """Run a line of Python as the command."""
+        from twisted.internet import reactor
+
+        fence = CommandFence(reactor, (sys.executable, "-c", script), seconds)
+        verifyObject(IFence, fence)
+        return fence.fence("node1")
+
+    @inlineCallbacks
+    def test_dead(self) -> Test:
+        """Status 0 says that the host, which is the last argument, is dead."""
+        dead = yield self.fence("import sys; sys.exit(sys.argv[-1] != 'node1')")
+        self.assertTrue(dead)
+
+    @inlineCallbacks
+    def test_fails(self) -> Test:
+        """Any other status is a failure, with what the command said."""
+        error = yield self.assertFailure(self.fence("raise SystemExit('no such switch')"), DriverFailure)
+        self.assertIn("no such switch", str(error))
+
+    def test_too_slow(self) -> Deferred[Any]:
+        """What takes too long is killed, and a failure."""
+        return self.assertFailure(self.fence("import time; time.sleep(600)", 0.2), DriverFailure)
+
+    def test_missing(self) -> Deferred[Any]:
+        """A command that is not there is a failure."""
+        from twisted.internet import reactor
+
+        return self.assertFailure(CommandFence(reactor, ("/no/such/fence",), 30.0).fence("a"), DriverFailure)
+
+    @inlineCallbacks
+    def test_none(self) -> Test:
+        """Without a command nobody can tell."""
+        self.assertFalse((yield NoFence().fence("a")))
