@@ -25,7 +25,8 @@ def plug(number: int, network: NetworkOrder = NETWORK) -> Plug:
     @return: a port of a machine, both made from C{number}.
     """
     address = network.cidr.replace(".0/24", f".{number + 1}")
-    return Plug(f"i-{number:017x}", network.id, f"02:00:00:00:00:{number:02x}", address, f"host-{number}")
+    mac = f"02:00:00:00:{0 if network.id == NETWORK.id else 1:02x}:{number:02x}"
+    return Plug(f"i-{number:017x}", network.id, mac, address, f"host-{number}")
 
 
 def floating(number: int, order: int = 1) -> Floating:

@@ -1,0 +1,131 @@
+"""
+What dnsmasq is told of a network: its arguments, and the two files that it
+reads again on SIGHUP.  Pure: from a network and its ports to texts.
+
+It gives exactly the addresses that its files name, keeps no leases on disk,
+and never speaks to a guest that is not in them; so what it hands out follows
+from the host's state alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import attrs
+from netaddr import EUI, IPNetwork
+
+from fabric.network.interface import NetworkOrder, Plug
+from fabric.network.linux.plan import gateway_v6
+
+LEASE_SECONDS = 600
+"""A guest asks again after half of it.  What a lost release costs at most."""
+
+
+@attrs.frozen
+class Server:
+    """
+    The dnsmasq of one network.
+
+    @ivar bridge: on which it listens; there must be one of that name.
+    @ivar arguments: after the command's name.
+    @ivar hosts, names: the files' paths.
+    @ivar pid_file: where it writes its process id.
+    """
+
+    network: str
+    bridge: str
+    gateway: str
+    arguments: tuple[str, ...]
+    hosts: str
+    names: str
+    pid_file: str
+
+
+def server(network: NetworkOrder, directory: str, mtu: int, user: str = "") -> Server:
+    """
+    @param directory: where its files are.
+    @param mtu: of guests.
+    @param user: as whom it runs; empty for as whom it is started.
+    """
+    base = os.path.join(directory, network.id)
+    hosts, names, pid_file = (f"{base}.{what}" for what in ("hosts", "names", "pid"))
+    range_ = IPNetwork(network.cidr)
+    arguments = [
+        "--conf-file=",
+        "--strict-order",
+        "--bind-interfaces",
+        f"--interface={network.bridge}",
+        "--except-interface=lo",
+        f"--pid-file={pid_file}",
+        f"--dhcp-range={range_.network},static,{range_.netmask},{LEASE_SECONDS}s",
+        f"--dhcp-lease-max={range_.size}",
+        f"--dhcp-hostsfile={hosts}",
+        f"--addn-hosts={names}",
+        "--leasefile-ro",
+        "--dhcp-authoritative",
+        "--dhcp-ignore=tag:!known",
+        f"--dhcp-option=option:router,{network.gateway}",
+        f"--dhcp-option=option:dns-server,{network.gateway}",
+        f"--dhcp-option=option:mtu,{mtu}",
+        f"--domain={network.domain}",
+        f"--local=/{network.domain}/",
+        "--no-hosts",
+        "--quiet-dhcp",
+        "--quiet-dhcp6",
+        "--quiet-ra",
+    ]
+    if user:
+        arguments.append(f"--user={user}")
+    if network.dns:
+        arguments += ["--no-resolv", *(f"--server={address}" for address in network.dns)]
+    if network.cidr_v6:
+        prefix = IPNetwork(network.cidr_v6).network
+        arguments += ["--enable-ra", f"--dhcp-range={prefix},ra-only,64,{LEASE_SECONDS}s"]
+        arguments += [f"--ra-param={network.bridge},mtu:{mtu},60,1800"]
+        arguments += [f"--dhcp-option=option6:dns-server,[{gateway_v6(network)}]"]
+    return Server(network.id, network.bridge, network.gateway, tuple(arguments), hosts, names, pid_file)
+
+
+def hosts_text(ports: Iterable[Plug]) -> str:
+    """
+    @return: C{MAC,name,address} a line, of the ports of one network.
+    """
+    lines = [
+        ",".join(part for part in (port.mac.lower(), port.hostname.split(".")[0], port.address) if part)
+        for port in ports
+    ]
+    return "".join(line + "\n" for line in sorted(lines))
+
+
+def known(text: str) -> set[tuple[str, str]]:
+    """
+    @return: address and MAC of each line of a L{hosts_text}.
+    """
+    parts = [line.split(",") for line in text.splitlines()]
+    return {(part[-1], part[0]) for part in parts if len(part) > 1}
+
+
+def names_text(network: NetworkOrder, ports: Iterable[Plug]) -> str:
+    """
+    @return: an address and its names a line, as in C{/etc/hosts}: of each port
+        C{ip-a-b-c-d} and the instance's own name, both with the domain and
+        without.
+    """
+    lines = []
+    for port in ports:
+        own = port.hostname.split(".")[0]
+        words = list(dict.fromkeys(["ip-" + port.address.replace(".", "-"), *([own] if own else [])]))
+        names = " ".join(f"{word}.{network.domain} {word}" for word in words)
+        lines.append(f"{port.address} {names}\n")
+        if network.cidr_v6:
+            lines.append(f"{guest_v6(network, port.mac)} {names}\n")
+    return "".join(sorted(lines))
+
+
+def guest_v6(network: NetworkOrder, mac: str) -> str:
+    """
+    @return: the address that a guest makes of the network's prefix and its MAC
+        (RFC 4862, 5.3; RFC 2464, 4).
+    """
+    return str(EUI(mac).ipv6(IPNetwork(network.cidr_v6).first))

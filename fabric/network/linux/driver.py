@@ -1,0 +1,298 @@
+"""
+The network of a host by Linux itself: L{INetworkDriver} over bridges, dnsmasq
+and nftables.
+
+What it was told is one value (L{HostNetwork}), written to one file before
+anything is done about it.  Links, DHCP servers and packet filters are derived
+from that value and made so; where they are so already, nothing is done.  So
+repeating, restarting and catching up after a crash are the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from fabric.errors import DriverFailure, FabricError
+from fabric.network.interface import Floating, GroupOrder, INetworkDriver, NetworkOrder, Plug
+from fabric.network.linux import changes
+from fabric.network.linux.host import HostNetwork
+from fabric.network.linux.leases import Leases
+from fabric.network.linux.links import Links
+from fabric.network.linux.packetfilter import PacketFilter
+from fabric.network.linux.plan import Bridge, Uplinks, bridge, is_gateway
+from fabric.network.linux.statefile import StateFile
+
+Failures = dict[str, FabricError]
+"""Why networks are not as they should be, by their ids."""
+
+
+@attrs.frozen(eq=False)
+class _Verb:
+    """
+    @ivar about: networks whose failure is the verb's.
+    @ivar looks: networks whose links are to be looked at though nothing changed.
+    """
+
+    change: changes.Change
+    about: frozenset[str]
+    looks: frozenset[str]
+    done: Deferred[None]
+
+
+@implementer(INetworkDriver)
+class LinuxNetwork:
+    """
+    Verbs that come while others are in work are done together.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        directory: str,
+        reactor: Any,
+        links: Links,
+        leases: Leases,
+        filters: PacketFilter,
+        uplinks: Uplinks | None = None,
+        public_interface: str = "",
+    ) -> None:
+        """
+        @param directory: where it keeps its file.
+        @param uplinks: how bridges are joined to other hosts'.
+        @param public_interface: what answers for floating addresses; empty
+            where they are routed to this host.
+        """
+        self._state = StateFile(directory)
+        self._reactor = reactor
+        self._links = links
+        self._leases = leases
+        self._filters = filters
+        self._uplinks = uplinks or Uplinks()
+        self._public = public_interface
+        self._threads = ThreadPool(1, 1, "network")  # one: the kernel is told one thing after the other
+        self._one_by_one = DeferredLock()
+        self._waiting: list[_Verb] = []
+        self._host = HostNetwork()
+        self._made: dict[str, Bridge] = {}
+        self._filtered: HostNetwork | None = None
+        self._answers: frozenset[str] | None = None
+
+    @inlineCallbacks
+    def start(self) -> Generator[Deferred[Any], Any, None]:
+        """See L{INetworkDriver.start}.  Makes everything that is missing."""
+        self._host = self._state.load()
+        self._threads.start()
+        try:
+            v6 = any(network.cidr_v6 for network in self._host.networks.values())
+            yield self._in_thread(self._links.open, v6)
+            yield self._tidy()
+            for network, error in (yield self._settle(frozenset())).items():
+                self.log.error("Network {network} is not as it should be: {why}", network=network, why=error)
+        except BaseException:
+            yield self.stop()
+            raise
+
+    @inlineCallbacks
+    def stop(self) -> Generator[Deferred[Any], Any, None]:
+        """See L{INetworkDriver.stop}.  Bridges, DHCP and filters stay."""
+        yield self._one_by_one.acquire()
+        try:
+            self._leases.let_go()
+            if self._threads.started and not self._threads.joined:
+                yield self._in_thread(self._links.close)
+                self._threads.stop()
+        finally:
+            self._one_by_one.release()
+
+    def express(self, network: NetworkOrder) -> Deferred[None]:
+        """See L{INetworkDriver.express}."""
+        try:
+            bridge(network, self._uplinks)
+        except FabricError as error:
+            return self._refused(DriverFailure(str(error)))
+        return self._do(changes.expressed(network), [network.id], [network.id])
+
+    def retire(self, network: str) -> Deferred[None]:
+        """See L{INetworkDriver.retire}; its ports go with it."""
+        return self._do(changes.retired(network), [network])
+
+    def plug(self, ports: list[Plug]) -> Deferred[None]:
+        """See L{INetworkDriver.plug}."""
+        return self._do(changes.plugged(ports), [port.network for port in ports])
+
+    def unplug(self, instances: list[str]) -> Deferred[None]:
+        """See L{INetworkDriver.unplug}."""
+        gone = set(instances)
+        about = [port.network for port in self._host.ports.values() if port.instance in gone]
+        return self._do(changes.unplugged(gone), about)
+
+    def associate(self, floating: list[Floating]) -> Deferred[None]:
+        """See L{INetworkDriver.associate}."""
+        return self._do(changes.associated(floating))
+
+    def disassociate(self, addresses: list[str]) -> Deferred[None]:
+        """See L{INetworkDriver.disassociate}."""
+        return self._do(changes.disassociated(addresses))
+
+    def apply_groups(self, groups: list[GroupOrder]) -> Deferred[None]:
+        """See L{INetworkDriver.apply_groups}."""
+        return self._do(changes.regrouped(groups))
+
+    def floating(self) -> Deferred[list[Floating]]:
+        """See L{INetworkDriver.floating}."""
+        return succeed(list(self._host.floating.values()))
+
+    def groups(self) -> Deferred[list[GroupOrder]]:
+        """See L{INetworkDriver.groups}."""
+        return succeed(list(self._host.groups.values()))
+
+    def networks(self) -> Deferred[list[NetworkOrder]]:
+        """See L{INetworkDriver.networks}."""
+        return succeed(list(self._host.networks.values()))
+
+    def ports(self) -> Deferred[list[Plug]]:
+        """See L{INetworkDriver.ports}."""
+        return succeed(list(self._host.ports.values()))
+
+    def _refused(self, error: FabricError) -> Deferred[None]:
+        refused: Deferred[None] = Deferred()
+        refused.errback(error)
+        return refused
+
+    def _do(self, change: changes.Change, about: Iterable[str] = (), looks: Iterable[str] = ()) -> Deferred[None]:
+        verb = _Verb(change, frozenset(about), frozenset(looks), Deferred())
+        self._waiting.append(verb)
+        self._one_by_one.run(self._work)
+        return verb.done
+
+    @inlineCallbacks
+    def _work(self) -> Generator[Deferred[Any], Any, None]:
+        """Do all that waits; nothing when the turn before did it."""
+        verbs, self._waiting = self._waiting, []
+        host, lawful = self._host, []
+        for verb in verbs:
+            try:
+                host = verb.change(host)
+                lawful.append(verb)
+            except FabricError as error:
+                verb.done.errback(error)
+        if not lawful:
+            return
+        try:
+            failures = yield self._become(host, frozenset().union(*(verb.looks for verb in lawful)))
+        except Exception as error:
+            for verb in lawful:
+                verb.done.errback(error)
+            return
+        for verb in lawful:
+            why = next((failures[network] for network in verb.about if network in failures), None)
+            verb.done.callback(None) if why is None else verb.done.errback(why)
+
+    @inlineCallbacks
+    def _become(self, host: HostNetwork, looks: frozenset[str]) -> Generator[Deferred[Any], Any, Failures]:
+        """
+        Write what is wanted, then make it so.  A network that could not be
+        made is as it was before; one that was not there is not there.
+        """
+        before = self._host
+        if host is not before:
+            self._state.save(host)
+            self._host = host
+        failures = yield self._settle(looks)
+        kept = host
+        for network in failures:
+            old = before.networks.get(network)
+            if old is None:
+                kept = changes.retired(network)(kept)
+            elif host.networks.get(network, old) != old:
+                kept = changes.expressed(old)(kept)
+        if kept is not host:
+            self._state.save(kept)
+            self._host = kept
+            yield self._settle(frozenset())
+        return failures  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def _settle(self, looks: frozenset[str]) -> Generator[Deferred[Any], Any, Failures]:
+        """Make it so."""
+        host = self._host
+        gone = [self._made[id] for id in self._made if id not in host.networks]
+        for each in gone:
+            yield self._leases.remove(each.network)
+        wanted = {id: bridge(network, self._uplinks) for id, network in host.networks.items()}
+        failures, anew = yield self._in_thread(self._link, gone, wanted, looks)
+        ready = [network for id, network in host.networks.items() if id not in failures and is_gateway(network)]
+        if self._filtered is not host:
+            self._filtered = None
+            yield self._filters.apply(host)
+            self._filtered = host
+        failures |= yield self._leases.ensure(ready, host.ports.values(), anew, self._in_thread)
+        yield self._answer_for(host)
+        return failures  # type: ignore[no-any-return]
+
+    def _link(
+        self, gone: Sequence[Bridge], wanted: dict[str, Bridge], looks: frozenset[str]
+    ) -> tuple[Failures, frozenset[str]]:
+        """
+        In the thread: have these bridges and not those.
+
+        @return: what failed, and which bridges were not there before.
+        """
+        failures: Failures = {}
+        anew = set()
+        for old in gone:
+            self._links.remove(old.network)
+            self._made.pop(old.network, None)
+        for id, each in wanted.items():
+            if self._made.get(id) == each and not (id in looks and not self._links.intact(each)):
+                continue
+            self._made.pop(id, None)
+            try:
+                if self._links.ensure(each):
+                    anew.add(id)
+                self._made[id] = each
+            except DriverFailure as error:
+                failures[id] = error
+        return failures, frozenset(anew)
+
+    @inlineCallbacks
+    def _answer_for(self, host: HostNetwork) -> Generator[Deferred[Any], Any, None]:
+        addresses = frozenset(host.floating)
+        if self._public and addresses != self._answers:
+            self._answers = None
+            yield self._in_thread(self._links.answer_for, self._public, addresses)
+            self._answers = addresses
+
+    @inlineCallbacks
+    def _tidy(self) -> Generator[Deferred[Any], Any, None]:
+        """
+        Take away what a crash left of networks that are retired; not where
+        guests are still connected.
+        """
+        made = yield self._in_thread(self._links.made)
+        for network, ports in made.items():
+            if network in self._host.networks:
+                continue
+            if ports:
+                which = ", ".join(ports)
+                self.log.warn(
+                    "Links of unknown network {network} stay: they join {ports}", network=network, ports=which
+                )
+                continue
+            yield self._leases.remove(network)
+            yield self._in_thread(self._links.remove, network)
+        for network in self._leases.left():
+            if network not in self._host.networks and network not in made:
+                yield self._leases.remove(network)
+
+    def _in_thread(self, call: Any, *arguments: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._threads, call, *arguments)
