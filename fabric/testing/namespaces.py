@@ -7,11 +7,15 @@ Everything here blocks; a test calls it by C{deferToThread}.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import socket
 import subprocess
 import uuid
 from collections.abc import Sequence
+
+_CLONE_NEWNET = 0x40000000
 
 
 class Namespaces:
@@ -57,6 +61,23 @@ class Namespaces:
             self.run(name, ["ip", "address", "add", address, "dev", end])
             self.run(name, ["ip", "link", "set", end, "up"])
 
+    def cable(self, one: str, ours: str, other: str, theirs: str, mac: str = "") -> None:
+        """
+        Lay a cable between two, with ends of these names, which are still down.
+
+        @param mac: of the second end.
+        """
+        names = [self._prefix + name for name in (one, other)]
+        address = ["address", mac] if mac else []
+        peer = ["peer", "name", theirs, "netns", names[1], *address]
+        self._ip("link", "add", ours, "netns", names[0], "type", "veth", *peer)
+
+    def full_name(self, name: str) -> str:
+        """
+        @return: what the kernel calls a namespace.
+        """
+        return self._prefix + name
+
     def command(self, name: str, arguments: Sequence[str]) -> list[str]:
         """
         @return: what runs a command in a namespace.
@@ -72,6 +93,23 @@ class Namespaces:
         """
         return _run(self.command(name, arguments), seconds)
 
+    def open_socket(self, name: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """
+        @return: a socket of that namespace, to be used from anywhere.
+        """
+        with open("/proc/thread-self/ns/net") as here, open("/run/netns/" + self._prefix + name) as there:
+            _enter(there.fileno())
+            try:
+                return socket.socket(family, kind, protocol)
+            finally:
+                _enter(here.fileno())
+
+    def interface_number(self, name: str, device: str) -> int:
+        """
+        @return: the number of a namespace's interface, as addresses of scope link have it.
+        """
+        return int(self.run(name, ["ip", "-o", "link", "show", "dev", device]).partition(":")[0])
+
     def remove(self) -> None:
         """Remove all that was made."""
         while self._made:
@@ -79,6 +117,12 @@ class Namespaces:
 
     def _ip(self, *arguments: str) -> None:
         _run(["ip", *arguments], 60.0)
+
+
+def _enter(descriptor: int) -> None:
+    """Have this thread, and no other, be in a namespace."""
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 def _run(command: list[str], seconds: float) -> str:
