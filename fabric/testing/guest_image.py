@@ -1,0 +1,81 @@
+"""
+A guest that really boots, made once for all tests of a checkout.
+
+Everything here blocks; a test calls it by C{deferToThread}.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKER = ROOT / "scripts" / "make-guest-image"
+
+
+@attrs.frozen
+class GuestImage:
+    """
+    Paths of what a machine boots.
+
+    @ivar kernel: an ELF kernel.
+    @ivar ramdisk: what it unpacks first.
+    @ivar disk: a qcow2, not to be written to.
+    @ivar line: the kernel's command line, not a path.
+    """
+
+    kernel: str
+    ramdisk: str
+    disk: str
+    line: str
+
+
+def tiny_guest(directory: Path = ROOT / ".guest-test") -> GuestImage:
+    """
+    The guest of C{scripts/make-guest-image}, made unless this version of it is
+    there.  Processes may ask at the same time.
+
+    @raise AssertionError: it can't be made; the text says what is missing.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    stamp = directory / "made"
+    with open(directory / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = _version()
+        if not stamp.exists() or stamp.read_text() != wanted:
+            make_guest(directory)
+            stamp.write_text(wanted)
+    return guest_in(directory)
+
+
+def make_guest(directory: Path, *options: str) -> None:
+    """
+    Run the command.
+
+    @raise AssertionError: it failed, and why.
+    """
+    command = [sys.executable, str(MAKER), *options, str(directory)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def guest_in(directory: Path) -> GuestImage:
+    """
+    What the command left in a directory.
+    """
+    kernel, ramdisk, disk = (str(directory / name) for name in ("vmlinux", "initrd.gz", "root.qcow2"))
+    return GuestImage(kernel, ramdisk, disk, (directory / "kernel.line").read_text().strip())
+
+
+def _version() -> str:
+    """A digest of all that the guest is made of, but for Debian's packages."""
+    paths = [MAKER, *sorted(path for path in (ROOT / "scripts" / "guest").rglob("*") if path.is_file())]
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()
