@@ -13,16 +13,18 @@ import os
 from functools import partial
 
 import attrs
+import orjson
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from fabric.compute.console import Run, console_text
-from fabric.compute.interface import DiskOrder, Domain, IComputeDriver, IDomainWatcher, MachineOrder
+from fabric.compute.interface import DiskOrder, Domain, IComputeDriver, IDomainWatcher, MachineOrder, Statistics
 from fabric.compute.screen import picture
 from fabric.errors import DriverFailure, NotFound, WrongState
 from fabric.journal import Journal
+from fabric.model.codec import decode, encode
 from fabric.model.host import Capacity
 from fabric.rehearsal import Rehearsal, rehearsed
 from fabric.settings import Fake
@@ -38,8 +40,12 @@ VERBS: tuple[str, ...] = (
     "console_output",
     "screenshot",
 )
-VERBS += ("attach_disk", "detach_disk", "capture")
+VERBS += ("attach_disk", "detach_disk", "capture", "pause", "unpause", "suspend", "resume")
+VERBS += ("rescue", "unrescue", "statistics", "receive", "migrate")
 """The methods that a rehearsal may spoil."""
+
+ARRIVED = "arrived-"
+"""How the file begins in which a guest comes from another host."""
 
 RUNS_KEPT = 8
 """Boots of a guest that its console remembers."""
@@ -55,6 +61,8 @@ class Guest:
     @ivar runs: its last boots.
     @ivar disks: its volumes, C{{device: volume id}}.
     @ivar images: what its disk was copied to.
+    @ivar root: the volume that it boots from; empty for its own disk.
+    @ivar condition: as of L{Domain}.
     """
 
     id: str
@@ -65,22 +73,30 @@ class Guest:
     runs: tuple[Run, ...]
     disks: dict[str, str] = attrs.field(factory=dict)
     images: tuple[str, ...] = ()
+    root: str = ""
+    condition: str = ""
+
+    @property
+    def described(self) -> str:
+        """What it has, and what it boots from when that is a volume."""
+        return f"{self.hardware}, root {self.root}" if self.root else self.hardware
 
     def domain(self) -> Domain:
         """As the interface shows it."""
-        return Domain(self.id, self.state, self.order, self.addresses, dict(self.disks))
+        return Domain(self.id, self.state, self.order, self.addresses, dict(self.disks), self.condition)
 
     def booted(self, order: int, now: float) -> Guest:
         """The same, started anew from its disk."""
         ended = self.ended("stopped", order, now)
-        return attrs.evolve(ended, state="running", runs=(*ended.runs, Run(now))[-RUNS_KEPT:])
+        return attrs.evolve(ended, state="running", condition="", runs=(*ended.runs, Run(now))[-RUNS_KEPT:])
 
     def ended(self, state: str, order: int, now: float) -> Guest:
         """The same, no longer running."""
         runs = self.runs
         if self.state == "running":
             runs = (*runs[:-1], attrs.evolve(runs[-1], until=now, crashed=state == "crashed"))
-        return attrs.evolve(self, state=state, order=order, runs=runs)
+        condition = self.condition if self.condition == "rescue" else ""
+        return attrs.evolve(self, state=state, order=order, runs=runs, condition=condition)
 
 
 @implementer(IComputeDriver)
@@ -97,6 +113,7 @@ class FakeHypervisor:
         """
         self._clock = clock
         self._options = options = options or Fake()
+        self._directory = directory
         self._journal = Journal(os.path.join(directory, "domains"), Guest)
         self._guests = self._journal.rows
         self._booting: dict[str, list[Deferred[None]]] = {}
@@ -131,7 +148,7 @@ class FakeHypervisor:
 
     def domains(self) -> Deferred[list[Domain]]:
         """See L{IComputeDriver.domains}."""
-        return self.rehearsal.perform("domains", "", lambda: [guest.domain() for guest in self._guests.values()])
+        return self.rehearsal.perform("domains", "", self._domains)
 
     def spawn(self, machine: MachineOrder) -> Deferred[None]:
         """See L{IComputeDriver.spawn}; a guest is defined when it has booted."""
@@ -169,6 +186,42 @@ class FakeHypervisor:
         """See L{IComputeDriver.detach_disk}."""
         return self.rehearsal.perform("detach_disk", volume, partial(self._detach_disk, id, volume))
 
+    def pause(self, id: str) -> Deferred[None]:
+        """See L{IComputeDriver.pause}."""
+        return self.rehearsal.perform("pause", id, partial(self._stand, id, "paused"))
+
+    def unpause(self, id: str) -> Deferred[None]:
+        """See L{IComputeDriver.unpause}."""
+        return self.rehearsal.perform("unpause", id, partial(self._stand, id, ""))
+
+    def suspend(self, id: str, order: int) -> Deferred[None]:
+        """See L{IComputeDriver.suspend}; it takes no time."""
+        return self.rehearsal.perform("suspend", id, partial(self._suspend, id, order))
+
+    def resume(self, id: str, order: int) -> Deferred[None]:
+        """See L{IComputeDriver.resume}; it takes no time, and the console tells of a new boot."""
+        return self.rehearsal.perform("resume", id, partial(self._resume, id, order))
+
+    def rescue(self, machine: MachineOrder) -> Deferred[None]:
+        """See L{IComputeDriver.rescue}."""
+        return self.rehearsal.perform("rescue", machine.id, partial(self._change_root, machine, "rescue"))
+
+    def unrescue(self, machine: MachineOrder) -> Deferred[None]:
+        """See L{IComputeDriver.unrescue}."""
+        return self.rehearsal.perform("unrescue", machine.id, partial(self._change_root, machine, ""))
+
+    def statistics(self, id: str) -> Deferred[Statistics]:
+        """See L{IComputeDriver.statistics}; a guest uses a hundredth of a processor."""
+        return self.rehearsal.perform("statistics", id, partial(self._statistics, id))
+
+    def receive(self, machine: MachineOrder) -> Deferred[dict[str, str]]:
+        """See L{IComputeDriver.receive}; it comes as a file in the directory."""
+        return self.rehearsal.perform("receive", machine.id, lambda: {"kind": "fake", "directory": self._directory})
+
+    def migrate(self, id: str, destination: dict[str, str]) -> Deferred[None]:
+        """See L{IComputeDriver.migrate}; only to a fake that shares this one's files."""
+        return self.rehearsal.perform("migrate", id, partial(self._migrate, id, destination))
+
     def crash(self, id: str) -> None:
         """The guest's kernel panics; nothing when it does not run."""
         self._end(id, "crashed", "The guest's kernel panicked.")
@@ -185,11 +238,26 @@ class FakeHypervisor:
         if self._watcher is not None:
             self._watcher.domain_changed(self._guests[id].domain(), reason)
 
+    def _domains(self) -> list[Domain]:
+        for name in os.listdir(self._directory):
+            if name.startswith(ARRIVED):
+                self._arrival(name.removeprefix(ARRIVED))
+        return [guest.domain() for guest in self._guests.values()]
+
+    def _arrival(self, id: str) -> Guest | None:
+        """@return: the guest, also one that has come from another host just now."""
+        path = os.path.join(self._directory, ARRIVED + id)
+        if id not in self._guests and os.path.exists(path):
+            with open(path, "rb") as file:
+                self._put(decode(Guest, orjson.loads(file.read())))
+            os.remove(path)
+        return self._guests.get(id)
+
     def _put(self, guest: Guest) -> None:
         self._journal.put(guest.id, guest)
 
     def _spawn(self, machine: MachineOrder) -> Deferred[None]:
-        guest = self._guests.get(machine.id)
+        guest = self._arrival(machine.id)
         if guest is not None and guest.state == "running":
             if guest.order != machine.order:
                 self._put(attrs.evolve(guest, order=machine.order))
@@ -197,10 +265,12 @@ class FakeHypervisor:
         if guest is None:
             flavor = machine.flavor
             hardware = f"{flavor.vcpus} vcpus, {flavor.memory_mb} MiB, {flavor.disk_gb} GiB, {machine.image}"
+            if flavor.ephemeral_gb:
+                hardware += f", scratch {flavor.ephemeral_gb} GiB at {machine.scratch_device}"
             addresses = tuple([port.address for port in machine.ports])
             guest = Guest(machine.id, "stopped", machine.order, addresses, hardware, ())
         disks = {disk.device: disk.volume for disk in machine.disks}
-        return self._boot(attrs.evolve(guest, disks=disks), machine.order)
+        return self._boot(attrs.evolve(guest, disks=disks, root=machine.root_volume), machine.order)
 
     def _reboot(self, id: str, order: int) -> Deferred[None]:
         guest = self._guests.get(id)
@@ -211,6 +281,8 @@ class FakeHypervisor:
         return self._boot(self._guests[id], order)
 
     def _boot(self, guest: Guest, order: int) -> Deferred[None]:
+        if guest.root and guest.root not in guest.disks.values():
+            return fail(DriverFailure(what=f"boot {guest.id}: its root volume {guest.root} is not attached"))
         if not self._options.boot_seconds:
             self._put(guest.booted(order, self._clock.seconds()))
             return succeed(None)
@@ -281,12 +353,60 @@ class FakeHypervisor:
             self._put(attrs.evolve(guest, images=(*guest.images, image)))
         return f"captured/{image}"
 
+    def _running(self, id: str) -> Guest:
+        guest = self._arrival(id)
+        if guest is None:
+            raise NotFound(kind="guest", id=id)
+        if guest.state != "running":
+            raise WrongState(kind="guest", id=id, found=guest.state, wanted=["running"])
+        return guest
+
+    def _stand(self, id: str, condition: str) -> None:
+        guest = self._running(id)
+        if guest.condition in ("paused", ""):
+            self._put(attrs.evolve(guest, condition=condition))
+
+    def _suspend(self, id: str, order: int) -> None:
+        guest = self._arrival(id)
+        if guest is None or guest.condition != "suspended":
+            guest = self._running(id).ended("stopped", order, self._clock.seconds())
+        self._put(attrs.evolve(guest, order=order, condition="suspended"))
+
+    def _resume(self, id: str, order: int) -> None:
+        guest = self._arrival(id)
+        if guest is None or guest.condition != "suspended":
+            self._put(attrs.evolve(self._running(id), order=order))
+        else:
+            self._put(guest.booted(order, self._clock.seconds()))
+
+    def _change_root(self, machine: MachineOrder, condition: str) -> None:
+        guest = self._arrival(machine.id)
+        if guest is None:
+            raise NotFound(kind="guest", id=machine.id)
+        if guest.state != "running" or (guest.condition == "rescue") != bool(condition):
+            guest = guest.booted(machine.order, self._clock.seconds())
+        self._put(attrs.evolve(guest, order=machine.order, condition=condition or guest.condition))
+
+    def _statistics(self, id: str) -> Statistics:
+        seconds = self._clock.seconds() - self._running(id).runs[-1].since
+        return Statistics(seconds / 100, 64, 10**6, int(1000 * seconds), int(500 * seconds), int(500 * seconds))
+
+    def _migrate(self, id: str, destination: dict[str, str]) -> None:
+        if self._arrival(id) is None:
+            return
+        guest = self._running(id)
+        path = os.path.join(destination["directory"], ARRIVED + id)
+        with open(path + ".part", "wb") as file:
+            file.write(orjson.dumps(encode(guest)))
+        os.replace(path + ".part", path)
+        self._journal.remove(id)
+
     def _console(self, id: str) -> bytes:
         guest = self._guests.get(id)
         if guest is None:
             raise NotFound(kind="guest", id=id)
         now = self._clock.seconds()
-        return console_text(id, guest.hardware, guest.addresses, guest.runs, now, self._options.password)
+        return console_text(id, guest.described, guest.addresses, guest.runs, now, self._options.password)
 
     def _screenshot(self, id: str) -> bytes:
         guest = self._guests.get(id)

@@ -176,6 +176,9 @@ class Domain:
     @ivar state: C{running}, C{stopped} or C{crashed}.
     @ivar order: of the last order carried out on it, kept by the driver.
     @ivar disks: the volumes that it has, C{{device: volume id}}.
+    @ivar condition: C{paused} for one that runs but stands still, C{suspended}
+        for one that is stopped and goes on from its memory when resumed,
+        C{rescue} for one that runs from a rescue disk; else empty.
     """
 
     id: str
@@ -183,6 +186,26 @@ class Domain:
     order: int = 0
     addresses: tuple[str, ...] = ()
     disks: dict[str, str] = attrs.field(factory=dict)
+    condition: str = ""
+
+
+@attrs.frozen
+class Statistics:
+    """
+    What a guest has used since it was booted.
+
+    @ivar cpu_seconds: of all its processors together.
+    @ivar memory_mb: MiB that it holds now.
+    @ivar disk_read, disk_written, received, sent: bytes, of all disks and
+        ports together.
+    """
+
+    cpu_seconds: float = 0.0
+    memory_mb: int = 0
+    disk_read: int = 0
+    disk_written: int = 0
+    received: int = 0
+    sent: int = 0
 
 
 class IDomainWatcher(Interface):
@@ -286,6 +309,83 @@ class IComputeDriver(Interface):
 
         @param wake: whether to press a key first, for a display that sleeps.
         @raise NotFound: no such guest.
+        @raise WrongState: it does not run.
+        """
+
+    def pause(id: str) -> Deferred[None]:
+        """
+        Have it stand still, in memory.  Nothing when it does.
+
+        @raise NotFound: no such guest.
+        @raise WrongState: it does not run.
+        """
+
+    def unpause(id: str) -> Deferred[None]:
+        """
+        Have it go on.  Nothing when it does.
+
+        @raise NotFound: no such guest.
+        @raise WrongState: it does not run.
+        """
+
+    def suspend(id: str, order: int) -> Deferred[None]:
+        """
+        Write its memory to disk, and run it no more.  C{order} becomes the
+        domain's.  Nothing else when that was done.
+
+        @raise NotFound: no such guest.
+        @raise WrongState: it does not run, nor was it suspended.
+        """
+
+    def resume(id: str, order: int) -> Deferred[None]:
+        """
+        Have a suspended guest go on where it was.  C{order} becomes the
+        domain's.  Nothing else when it runs.  To spawn or reboot it instead
+        forgets its memory.
+
+        @raise NotFound: no such guest.
+        @raise WrongState: it was not suspended.
+        """
+
+    def rescue(machine: MachineOrder) -> Deferred[None]:
+        """
+        Boot it from a new disk of the order's image, with its own disk as the
+        second; fires when it runs.  It is stopped by force before.  Nothing
+        but the order's number when that was done and it runs.
+
+        @raise NotFound: no such guest.
+        """
+
+    def unrescue(machine: MachineOrder) -> Deferred[None]:
+        """
+        Boot it from its own disk again, the rescue disk removed; fires when it
+        runs.  Nothing but the order's number when it runs from it.
+
+        @raise NotFound: no such guest.
+        """
+
+    def statistics(id: str) -> Deferred[Statistics]:
+        """
+        @raise NotFound: no such guest.
+        @raise WrongState: it does not run.
+        """
+
+    def receive(machine: MachineOrder) -> Deferred[dict[str, str]]:
+        """
+        Make ready for a guest that runs on another host, whose volumes are
+        exported to this one, too.  What is not needed after all goes with
+        L{destroy}.
+
+        @return: what the other host's L{migrate} needs to know.
+        """
+
+    def migrate(id: str, destination: dict[str, str]) -> Deferred[None]:
+        """
+        Have it run on there, without a stop, and be here no more; fires when
+        that is so.  Failing, it runs here on.  The watchers of both hosts
+        hear nothing.  Nothing when it is not here.
+
+        @param destination: what L{receive} answered there.
         @raise WrongState: it does not run.
         """
 

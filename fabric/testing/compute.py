@@ -66,6 +66,13 @@ class ComputeDriverContract:
         """
         raise NotImplementedError
 
+    def machine(self, number: int, order: int = 1) -> MachineOrder:
+        """
+        @return: an order for a small machine that boots here, its id and
+            address made from C{number}.
+        """
+        return machine(number, order)
+
     def lose_reply(self, driver: IComputeDriver, verb: str) -> None:
         """
         Have the driver do C{verb} once without an answer.  Where that can't be
@@ -105,89 +112,89 @@ class ComputeDriverContract:
     @inlineCallbacks
     def test_spawn(self) -> Steps:
         """A machine that was spawned runs, with the order's number and addresses."""
-        order = machine(1, 7)
+        order = self.machine(1, 7)
         yield self.driver.spawn(order)
         yield self.assertDomains(_running(order))
 
     @inlineCallbacks
     def test_spawn_again(self) -> Steps:
         """Spawning what runs changes nothing but the number."""
-        yield self.driver.spawn(machine(1, 7))
-        yield self.driver.spawn(machine(1, 8))
-        yield self.assertDomains(_running(machine(1, 8)))
+        yield self.driver.spawn(self.machine(1, 7))
+        yield self.driver.spawn(self.machine(1, 8))
+        yield self.assertDomains(_running(self.machine(1, 8)))
 
     @inlineCallbacks
     def test_spawn_many(self) -> Steps:
         """Machines may be spawned all at once."""
-        orders = [machine(number) for number in range(1, 9)]
+        orders = [self.machine(number) for number in range(1, 9)]
         yield gatherResults([self.driver.spawn(order) for order in orders])
         yield self.assertDomains(*map(_running, orders))
 
     @inlineCallbacks
     def test_spawn_twice_at_once(self) -> Steps:
         """The same machine spawned twice at once is there once."""
-        yield gatherResults([self.driver.spawn(machine(1)), self.driver.spawn(machine(1))])
-        yield self.assertDomains(_running(machine(1)))
+        yield gatherResults([self.driver.spawn(self.machine(1)), self.driver.spawn(self.machine(1))])
+        yield self.assertDomains(_running(self.machine(1)))
 
     @inlineCallbacks
     def test_shut_down(self) -> Steps:
         """What was shut down is there, stopped, under the new number; twice is as once."""
-        yield self.driver.spawn(machine(1))
+        yield self.driver.spawn(self.machine(1))
         for _ in range(2):
-            yield self.driver.shut_down(machine(1).id, False, 2)
-            yield self.assertDomains(attrs.evolve(_running(machine(1, 2)), state="stopped"))
+            yield self.driver.shut_down(self.machine(1).id, False, 2)
+            yield self.assertDomains(attrs.evolve(_running(self.machine(1, 2)), state="stopped"))
 
     @inlineCallbacks
     def test_shut_down_by_force(self) -> Steps:
         """So it is by force."""
-        yield self.driver.spawn(machine(1))
-        yield self.driver.shut_down(machine(1).id, True, 2)
-        yield self.assertDomains(attrs.evolve(_running(machine(1, 2)), state="stopped"))
+        yield self.driver.spawn(self.machine(1))
+        yield self.driver.shut_down(self.machine(1).id, True, 2)
+        yield self.assertDomains(attrs.evolve(_running(self.machine(1, 2)), state="stopped"))
 
     @inlineCallbacks
     def test_shut_down_unknown(self) -> Steps:
         """Shutting down what is not there is nothing."""
-        yield self.driver.shut_down(machine(1).id, False, 2)
+        yield self.driver.shut_down(self.machine(1).id, False, 2)
         yield self.assertDomains()
 
     @inlineCallbacks
     def test_spawn_stopped(self) -> Steps:
         """A stopped machine is booted by spawning it."""
-        yield self.driver.spawn(machine(1))
-        yield self.driver.shut_down(machine(1).id, True, 2)
-        yield self.driver.spawn(machine(1, 3))
-        yield self.assertDomains(_running(machine(1, 3)))
+        yield self.driver.spawn(self.machine(1))
+        yield self.driver.shut_down(self.machine(1).id, True, 2)
+        yield self.driver.spawn(self.machine(1, 3))
+        yield self.assertDomains(_running(self.machine(1, 3)))
 
     @inlineCallbacks
     def test_reboot(self) -> Steps:
         """A rebooted machine runs under the new number, soft or hard, stopped before or not."""
-        yield self.driver.spawn(machine(1))
+        yield self.driver.spawn(self.machine(1))
         for order, hard in ((2, False), (3, True)):
-            yield self.driver.reboot(machine(1).id, hard, order)
-            yield self.assertDomains(_running(machine(1, order)))
-        yield self.driver.shut_down(machine(1).id, True, 4)
-        yield self.driver.reboot(machine(1).id, False, 5)
-        yield self.assertDomains(_running(machine(1, 5)))
+            yield self.driver.reboot(self.machine(1).id, hard, order)
+            yield self.assertDomains(_running(self.machine(1, order)))
+        yield self.driver.shut_down(self.machine(1).id, True, 4)
+        yield self.driver.reboot(self.machine(1).id, False, 5)
+        yield self.assertDomains(_running(self.machine(1, 5)))
 
     @inlineCallbacks
     def test_reboot_unknown(self) -> Steps:
         """Rebooting what is not there is NotFound."""
-        yield self.assertFailure(self.driver.reboot(machine(1).id, False, 2), NotFound)  # type: ignore[attr-defined]
+        yield self.assertFailure(self.driver.reboot(self.machine(1).id, False, 2), NotFound)  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def test_destroy(self) -> Steps:
         """What was destroyed is gone, running or stopped; the others stay; twice is as once."""
-        yield gatherResults([self.driver.spawn(machine(number)) for number in (1, 2, 3)])
-        yield self.driver.shut_down(machine(2).id, True, 2)
+        yield gatherResults([self.driver.spawn(self.machine(number)) for number in (1, 2, 3)])
+        yield self.driver.shut_down(self.machine(2).id, True, 2)
         for _ in range(2):
-            yield self.driver.destroy(machine(1).id)
-            yield self.driver.destroy(machine(2).id)
-            yield self.assertDomains(_running(machine(3)))
+            yield self.driver.destroy(self.machine(1).id)
+            yield self.driver.destroy(self.machine(2).id)
+            yield self.assertDomains(_running(self.machine(3)))
 
     @inlineCallbacks
     def test_destroy_unknown(self) -> Steps:
         """Destroying what is not there is nothing."""
-        yield self.driver.destroy(machine(1).id)
+        yield self.driver.destroy(self.machine(1).id)
         yield self.assertDomains()
 
     @inlineCallbacks
@@ -207,7 +214,7 @@ class ComputeDriverContract:
     @inlineCallbacks
     def test_attach_disk(self) -> Steps:
         """A guest has the volumes that were attached and not detached; twice is as once."""
-        one = machine(1)
+        one = self.machine(1)
         yield self.driver.spawn(one)
         first, second = self.make_disk(1, one.id, "/dev/sdf"), self.make_disk(2, one.id, "/dev/sdg")
         for disk in (first, first, second):
@@ -220,19 +227,19 @@ class ComputeDriverContract:
     @inlineCallbacks
     def test_attach_disk_refusals(self) -> Steps:
         """A device holds one volume; there is no attaching to a guest that is not there."""
-        one = machine(1)
+        one = self.machine(1)
         yield self.driver.spawn(one)
         yield self.driver.attach_disk(self.make_disk(1, one.id, "/dev/sdf"))
         taken = self.driver.attach_disk(self.make_disk(2, one.id, "/dev/sdf"))
         yield self.assertFailure(taken, WrongState)  # type: ignore[attr-defined]
-        nowhere = self.driver.attach_disk(self.make_disk(2, machine(2).id, "/dev/sdf"))
+        nowhere = self.driver.attach_disk(self.make_disk(2, self.machine(2).id, "/dev/sdf"))
         yield self.assertFailure(nowhere, NotFound)  # type: ignore[attr-defined]
-        yield self.driver.detach_disk(machine(2).id, "vol-00000000000000002", False)
+        yield self.driver.detach_disk(self.machine(2).id, "vol-00000000000000002", False)
 
     @inlineCallbacks
     def test_disks_of_a_boot(self) -> Steps:
         """A guest that is brought up has the volumes of the order, and no others that it had before."""
-        one = machine(1)
+        one = self.machine(1)
         first, second = self.make_disk(1, one.id, "/dev/sdf"), self.make_disk(2, one.id, "/dev/sdg")
         yield self.driver.spawn(attrs.evolve(one, disks=(first,)))
         self.assertEqual((yield self.disks(one.id)), {"/dev/sdf": first.volume})  # type: ignore[attr-defined]
@@ -246,7 +253,7 @@ class ComputeDriverContract:
     @inlineCallbacks
     def test_capture(self) -> Steps:
         """A disk is copied once under a name, and its guest runs or is stopped as before."""
-        order = machine(1, 7)
+        order = self.machine(1, 7)
         yield self.driver.spawn(order)
         where = yield self.driver.capture(order.id, "ami-00000001", True)
         again = yield self.driver.capture(order.id, "ami-00000001", True)
@@ -266,25 +273,100 @@ class ComputeDriverContract:
     @inlineCallbacks
     def test_console(self) -> Steps:
         """A guest's console is bytes, at most 64 KiB of them."""
-        yield self.driver.spawn(machine(1))
-        output = yield self.driver.console_output(machine(1).id)
+        yield self.driver.spawn(self.machine(1))
+        output = yield self.driver.console_output(self.machine(1).id)
         self.assertIsInstance(output, bytes)  # type: ignore[attr-defined]
         self.assertTrue(len(output) <= 65536)  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def test_console_unknown(self) -> Steps:
         """The console of what is not there is NotFound."""
-        yield self.assertFailure(self.driver.console_output(machine(1).id), NotFound)  # type: ignore[attr-defined]
+        yield self.assertFailure(self.driver.console_output(self.machine(1).id), NotFound)  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def test_screenshot(self) -> Steps:
         """A running guest's screen is a picture; that of one that is stopped is not to be had."""
-        yield self.driver.spawn(machine(1))
-        image = yield self.driver.screenshot(machine(1).id, True)
+        yield self.driver.spawn(self.machine(1))
+        image = yield self.driver.screenshot(self.machine(1).id, True)
         self.assertTrue(image.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")), image[:8])  # type: ignore[attr-defined]
-        yield self.driver.shut_down(machine(1).id, True, 2)
-        yield self.assertFailure(self.driver.screenshot(machine(1).id, False), WrongState)  # type: ignore[attr-defined]
-        yield self.assertFailure(self.driver.screenshot(machine(2).id, False), NotFound)  # type: ignore[attr-defined]
+        yield self.driver.shut_down(self.machine(1).id, True, 2)
+        yield self.assertFailure(self.driver.screenshot(self.machine(1).id, False), WrongState)  # type: ignore[attr-defined]
+        yield self.assertFailure(self.driver.screenshot(self.machine(2).id, False), NotFound)  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def condition(self) -> Generator[Deferred[Any], Any, tuple[str, str, int]]:
+        """The state, the condition and the order of the only domain."""
+        [domain] = yield self.driver.domains()
+        return domain.state, domain.condition, domain.order
+
+    @inlineCallbacks
+    def test_pause(self) -> Steps:
+        """A paused guest runs still, and goes on when it is told to; twice is as once."""
+        yield self.driver.spawn(self.machine(1))
+        for verb, condition in ((self.driver.pause, "paused"), (self.driver.unpause, "")):
+            for _ in range(2):
+                yield verb(self.machine(1).id)
+                self.assertEqual((yield self.condition()), ("running", condition, 1))  # type: ignore[attr-defined]
+        yield self.driver.pause(self.machine(1).id)
+        yield self.driver.reboot(self.machine(1).id, True, 2)
+        self.assertEqual((yield self.condition()), ("running", "", 2))  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_suspend(self) -> Steps:
+        """A suspended guest is stopped, and resumed or spawned; twice is as once."""
+        yield self.driver.spawn(self.machine(1))
+        for verb, order, found in (
+            (self.driver.suspend, 2, ("stopped", "suspended", 2)),
+            (self.driver.resume, 3, ("running", "", 3)),
+            (self.driver.suspend, 4, ("stopped", "suspended", 4)),
+        ):
+            for _ in range(2):
+                yield verb(self.machine(1).id, order)
+                self.assertEqual((yield self.condition()), found)  # type: ignore[attr-defined]
+        yield self.driver.spawn(self.machine(1, 5))
+        self.assertEqual((yield self.condition()), ("running", "", 5))  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_standing_refused(self) -> Steps:
+        """What is stopped is neither paused nor suspended, nor counted; what is not there neither."""
+        verbs = (
+            self.driver.pause,
+            self.driver.unpause,
+            self.driver.statistics,
+            lambda id: self.driver.suspend(id, 3),
+            lambda id: self.driver.resume(id, 3),
+        )
+        for verb in verbs:
+            yield self.assertFailure(verb(self.machine(1).id), NotFound)  # type: ignore[attr-defined]
+        yield self.driver.spawn(self.machine(1))
+        yield self.driver.shut_down(self.machine(1).id, True, 2)
+        for verb in verbs:
+            yield self.assertFailure(verb(self.machine(1).id), WrongState)  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_rescue(self) -> Steps:
+        """A rescued guest runs, and says that it is one, until it is to boot from its own disk; twice is as once."""
+        yield self.assertFailure(self.driver.rescue(self.machine(1)), NotFound)  # type: ignore[attr-defined]
+        yield self.driver.spawn(self.machine(1))
+        for verb, order, condition in (
+            (self.driver.rescue, 2, "rescue"),
+            (self.driver.rescue, 3, "rescue"),
+            (self.driver.unrescue, 4, ""),
+            (self.driver.unrescue, 5, ""),
+            (self.driver.rescue, 6, "rescue"),
+        ):
+            yield verb(self.machine(1, order))
+            self.assertEqual((yield self.condition()), ("running", condition, order))  # type: ignore[attr-defined]
+        yield self.driver.shut_down(self.machine(1).id, True, 7)
+        yield self.driver.spawn(self.machine(1, 8))
+        self.assertEqual((yield self.condition()), ("running", "", 8))  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_statistics(self) -> Steps:
+        """What a guest used is counted."""
+        yield self.driver.spawn(self.machine(1))
+        statistics = yield self.driver.statistics(self.machine(1).id)
+        self.assertTrue(min(attrs.astuple(statistics)) >= 0 and statistics.memory_mb, statistics)  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def test_restart(self) -> Steps:
@@ -303,7 +385,7 @@ class ComputeDriverContract:
     @inlineCallbacks
     def test_lost_reply(self) -> Steps:
         """Each verb is repeated safely after its answer was lost."""
-        order = machine(1)
+        order = self.machine(1)
         for verb, act in (
             ("spawn", lambda: self.driver.spawn(order)),
             ("reboot", lambda: self.driver.reboot(order.id, False, 2)),
@@ -320,27 +402,76 @@ class ComputeDriverContract:
     @inlineCallbacks
     def test_silent_about_orders(self) -> Steps:
         """The watcher hears nothing of what was ordered."""
-        yield self.driver.spawn(machine(1))
-        yield self.driver.reboot(machine(1).id, True, 2)
-        yield self.driver.shut_down(machine(1).id, False, 3)
-        yield self.driver.destroy(machine(1).id)
+        yield self.driver.spawn(self.machine(1))
+        yield self.driver.reboot(self.machine(1).id, True, 2)
+        yield self.driver.shut_down(self.machine(1).id, False, 3)
+        yield self.driver.destroy(self.machine(1).id)
         self.assertEqual(self.watcher.news, [])  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def _left_behind(self) -> Steps:
-        yield gatherResults([self.driver.spawn(machine(number)) for number in (1, 2, 3)])
-        yield self.driver.shut_down(machine(2).id, True, 5)
-        yield self.driver.destroy(machine(3).id)
+        yield gatherResults([self.driver.spawn(self.machine(number)) for number in (1, 2, 3)])
+        yield self.driver.shut_down(self.machine(2).id, True, 5)
+        yield self.driver.destroy(self.machine(3).id)
 
     @inlineCallbacks
     def _found(self) -> Steps:
         self.driver = self.make_driver()
         yield self.driver.start(self.watcher)
-        yield self.assertDomains(_running(machine(1)), attrs.evolve(_running(machine(2, 5)), state="stopped"))
-        yield self.driver.destroy(machine(1).id)
-        yield self.driver.destroy(machine(2).id)
+        yield self.assertDomains(_running(self.machine(1)), attrs.evolve(_running(self.machine(2, 5)), state="stopped"))
+        yield self.driver.destroy(self.machine(1).id)
+        yield self.driver.destroy(self.machine(2).id)
         yield self.assertDomains()
 
 
 def _running(order: MachineOrder) -> Domain:
     return Domain(order.id, "running", order.order, tuple(port.address for port in order.ports))
+
+
+class MigrationContract:
+    """
+    Mix with L{twisted.trial.unittest.TestCase} for a driver that can move
+    guests, and say how two hosts of it are made.
+    """
+
+    def make_hosts(self) -> tuple[IComputeDriver, IComputeDriver]:
+        """@return: drivers of two hosts, not started, that can reach one another."""
+        raise NotImplementedError
+
+    def machine(self, number: int, order: int = 1) -> MachineOrder:
+        """See L{ComputeDriverContract.machine}."""
+        return machine(number, order)
+
+    @inlineCallbacks
+    def setUp(self) -> Steps:
+        """Start both."""
+        self.here, self.there = self.make_hosts()
+        self.watchers = (Heard(), Heard())
+        for driver, watcher in zip((self.here, self.there), self.watchers, strict=True):
+            yield driver.start(watcher)
+            self.addCleanup(driver.stop)  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_migrate(self) -> Steps:
+        """A guest that is moved runs on there, with its number and addresses, and is here no more; twice is as once."""
+        order = self.machine(1, 7)
+        yield self.here.spawn(order)
+        destination = yield self.there.receive(order)
+        for _ in range(2):
+            yield self.here.migrate(order.id, destination)
+            self.assertEqual((yield self.here.domains()), [])  # type: ignore[attr-defined]
+            self.assertEqual((yield self.there.domains()), [_running(order)])  # type: ignore[attr-defined]
+        yield self.there.reboot(order.id, True, 8)
+        yield self.there.destroy(order.id)
+        self.assertEqual([watcher.news for watcher in self.watchers], [[], []])  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_migrate_refused(self) -> Steps:
+        """What does not run is not moved, and what was made ready for it goes."""
+        order = self.machine(1, 7)
+        yield self.here.spawn(order)
+        yield self.here.shut_down(order.id, True, 8)
+        destination = yield self.there.receive(order)
+        yield self.assertFailure(self.here.migrate(order.id, destination), WrongState)  # type: ignore[attr-defined]
+        yield self.there.destroy(order.id)
+        yield self.here.destroy(order.id)

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from fabric.compute.fake import FakeHypervisor
 from fabric.errors import DriverFailure, InvalidValue
 from fabric.settings import Fake
-from fabric.testing.compute import ComputeDriverContract, Heard, machine
+from fabric.testing.compute import ComputeDriverContract, Heard, MigrationContract, machine
 
 QUICK = Fake(boot_seconds=0.0, stop_seconds=0.0)
 
@@ -36,6 +36,16 @@ class FakeHypervisorContract(ComputeDriverContract, TestCase):
     def lose_reply(self, driver, verb):
         """Told by a rehearsal."""
         driver.rehearsal.tell(f"{verb} lose")
+
+
+class FakeMigrationContract(MigrationContract, TestCase):
+    """
+    Guests move between fakes.
+    """
+
+    def make_hosts(self):
+        """Two directories."""
+        return tuple(FakeHypervisor(self.mktemp(), Clock(), QUICK) for _ in range(2))
 
 
 class FakeHypervisorTests(SynchronousTestCase):
