@@ -12,6 +12,14 @@ from typing import Any
 import attrs
 
 
+def _one_of_or_from(choice: float, least: float) -> Callable[[Any, Any, float], None]:
+    def check(instance: Any, attribute: Any, value: float) -> None:
+        if value != choice and value < least:
+            raise ValueError(f"must be {choice:g}, or at least {least:g}, not {value!r}")
+
+    return check
+
+
 def _hidden(text: str) -> str:
     return repr("..." if text else "")
 
@@ -132,16 +140,40 @@ class Ldap:
 
 @attrs.frozen
 class Network:
-    """The network that a new cloud is given; later ones are made with cloud-manage."""
+    """How hosts make networks, and the first of a new cloud; later ones are made with cloud-manage."""
 
-    driver: str = _setting("fake", "How a host makes networks.", validator=_one_of("fake"))
-    manager: str = _setting("flat", "How addresses reach the guests.", validator=_one_of("flat"))
+    driver: str = _setting(
+        "fake",
+        "How a host makes networks: linux_net with interfaces and VLANs, vxlan with tunnels between hosts.",
+        validator=_one_of("fake", "linux_net", "vxlan"),
+    )
+    manager: str = _setting(
+        "flat",
+        "flat: bridges only; flatdhcp: also gateway and DHCP; vlan: each project gets a network of its own as well.",
+        validator=_one_of("flat", "flatdhcp", "vlan"),
+    )
     label: str = _setting("private", "The first network's name; empty for none.")
     cidr: str = _setting("10.0.0.0/16", "Its range.")
     bridge: str = _setting("br100", "Its bridge on compute hosts.")
     reserved: int = _setting(2, "How many of its first addresses are not given away.", validator=_from(2))
     dns: tuple[str, ...] = _setting((), "Its name servers.")
+    cidr_v6: str = _setting("", "Its IPv6 range, a /64; empty for none. Not with manager flat.")
     floating: str = _setting("203.0.113.0/24", "The first range of floating addresses; empty for none.")
+    vlan_start: int = _setting(100, "With manager vlan, the first project's VLAN.", validator=_from(1))
+    vlan_count: int = _setting(256, "How many projects can get a VLAN, and a part of cidr.", validator=_from(1))
+    vlan_network_size: int = _setting(256, "How many addresses of cidr each of them gets.", validator=_from(8))
+    flat_interface: str = _setting("", "The host's interface that joins flat and flatdhcp networks of all hosts.")
+    vlan_interface: str = _setting("", "The host's interface on which VLANs are made.")
+    vxlan_local: str = _setting("", "The address at which this host's tunnels end.")
+    vxlan_interface: str = _setting("", "The interface of the tunnels; as routes say if empty.")
+    vxlan_group: str = _setting("", "The multicast group by which hosts find one another; empty for vxlan_peers.")
+    vxlan_peers: tuple[str, ...] = _setting((), "The addresses at which the other hosts' tunnels end.")
+    mtu: int = _setting(
+        0, "Bytes of a guest's largest packet; 0 for 1500, or 1450 in tunnels.", validator=_one_of_or_from(0, 1280)
+    )
+    public_interface: str = _setting("", "What answers for floating addresses; empty where they are routed here.")
+    snat: str = _setting("", "What guests without a floating address are seen as; the public interface's if empty.")
+    metadata_port: int = _setting(8775, "Where the host answers guests that ask for metadata.", validator=_from(1))
 
 
 @attrs.frozen
