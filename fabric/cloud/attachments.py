@@ -5,7 +5,7 @@ Attaching: a volume and an instance are always changed by one script.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from fabric.cloud.access import Caller
 from fabric.cloud.retry import until_written
 from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
-from fabric.errors import InUse, InvalidValue, NotFound, WrongState
+from fabric.errors import Conflict, InUse, InvalidValue, NotFound, Protected, WrongState
 from fabric.faults import IFaults
-from fabric.model.instance import Instance, with_disk, without_disk
+from fabric.model.instance import Disk, Instance, bare, with_disk, without_disk
 from fabric.model.volume import Attachment, Volume, attachment_moved, disk_of, moved
 from fabric.store.interface import IStore, Stored, Transaction, Want
 
@@ -29,6 +29,10 @@ ATTEMPTS = 100
 
 MOST_DISKS = 40
 """Volumes that one instance may have."""
+
+
+ROOT = "root"
+"""The kind in errors about the volume that an instance boots from."""
 
 
 class Attachments:
@@ -87,6 +91,8 @@ class Attachments:
             when it is not on that instance, or not there.
         @raise WrongState: the volume is on no instance, or that is being
             started or stopped.
+        @raise Protected: of kind L{ROOT}: an instance boots from it, and is not
+            stopped; C{attribute} is the instance's id.
         """
         was, now = yield until_written(
             lambda: self._detach_once(caller, volume_id, instance_id, device, force), ATTEMPTS
@@ -98,6 +104,17 @@ class Attachments:
             self._orders.unexport(caller.request_id, now.host, now.id, was.attachment.host, now.order)
         shown = attrs.evolve(was.attachment, state="detaching")
         return attrs.evolve(was, attachment=shown)  # type: ignore[no-any-return]
+
+    def keep(self, caller: Caller, instance_id: str, wanted: Mapping[str, bool]) -> Deferred[None]:
+        """
+        Say of volumes of an instance whether they are to go with it.  Repeating
+        is safe.
+
+        @param wanted: C{{device: whether it is to be deleted}}.
+        @raise NotFound: the instance is not the caller's; of kind C{device}:
+            it has no volume there.
+        """
+        return until_written(lambda: self._keep_once(caller, instance_id, wanted), ATTEMPTS)
 
     @inlineCallbacks
     def _attach_once(
@@ -144,6 +161,9 @@ class Attachments:
         now = self._clock.seconds()
         if attachment.state in ("detaching", "busy") and force <= attachment.force:
             return volume, volume
+        root = instance.root
+        if root is not None and root.volume == volume.id and instance.state != "stopped":
+            raise Protected(ROOT, volume.id, instance.id)
         if instance.state not in ("running", "stopped", "shutting-down"):
             raise WrongState("instance", instance.id, instance.state, ["running"])
         order = volume.order + 1
@@ -165,6 +185,32 @@ class Attachments:
             if stored is None or stored.record.project != caller.project:
                 raise NotFound(kind, id)
         return volume, instance
+
+    @inlineCallbacks
+    def _keep_once(
+        self, caller: Caller, instance_id: str, wanted: Mapping[str, bool]
+    ) -> Generator[Deferred[Any], Any, None]:
+        [holder] = yield self._store.read(Instance, [instance_id])
+        if holder is None or holder.record.project != caller.project:
+            raise NotFound("instance", instance_id)
+        instance: Instance = holder.record
+        there = {bare(disk.device): disk.volume for disk in instance.disks}
+        for device in wanted:
+            if bare(device) not in there:
+                raise NotFound("device", device)
+        going = {there[bare(device)]: gone for device, gone in wanted.items()}
+        found = yield self._store.read(Volume, list(going))
+        transaction = self._store.transaction(caller.request_id)
+        for id, stored in zip(going, found, strict=True):
+            attachment = stored.record.attachment if stored is not None else None
+            if attachment is None or attachment.instance != instance_id:
+                raise Conflict("volume", id)
+            attachment = attrs.evolve(attachment, delete_on_termination=going[id])
+            volume = attrs.evolve(stored.record, attachment=attachment)
+            transaction.update(stored, volume)
+            instance = with_disk(instance, disk_of(volume))
+        transaction.update(holder, instance)
+        yield self._store.commit(transaction)
 
     def _write(
         self,
@@ -203,6 +249,31 @@ def release_disks(
     return [attrs.evolve(each, disks=()) if each.id in over else each for each in records]
 
 
+@inlineCallbacks
+def confirm_roots(
+    store: IStore, transaction: Transaction, records: Sequence[Instance], now: float
+) -> Generator[Deferred[Any], Any, list[Instance]]:
+    """
+    Have the volumes that instances boot from attached, in the write that says
+    that these run: what runs has its root, and is never asked for it again.
+
+    @param records: instances as they are about to be written.
+    @return: the same, with their roots C{attached}.
+    """
+    roots = {each.root.volume for each in records if each.state == "running" and each.root and each.root.state == "attaching"}
+    if not roots:
+        return list(records)
+    found = yield store.read(Volume, list(roots))
+    there: dict[str, Disk] = {}
+    for stored in found:
+        attachment = stored.record.attachment if stored is not None else None
+        if attachment is not None and attachment.state == "attaching":
+            volume = attachment_moved(stored.record, "confirm", now)
+            transaction.update(stored, volume)
+            there[attachment.instance] = disk_of(volume)
+    return [with_disk(each, there[each.id]) if each.id in there else each for each in records]
+
+
 def released(volume: Volume, now: float) -> Volume:
     """
     A volume whose instance is over.
@@ -227,8 +298,9 @@ def check_free(instance: Instance, device: str) -> None:
     """
     @raise InvalidValue: the instance has something there, or no room.
     """
-    name = device.removeprefix("/dev/")
-    if any(disk.device.removeprefix("/dev/") == name for disk in instance.disks):
+    taken = {bare(disk.device) for disk in instance.disks}
+    taken |= {bare(instance.scratch_device), "" if instance.boots_volume else bare(instance.root_device)}
+    if bare(device) in taken:
         raise InvalidValue("device", device, f"{device} is already in use")
     if len(instance.disks) >= MOST_DISKS:
         raise InvalidValue("device", device, f"the instance has {MOST_DISKS} volumes already")

@@ -18,7 +18,14 @@ from fabric.cloud.access import Caller
 from fabric.cloud.flavors import chosen
 from fabric.cloud.groups import DEFAULT, default_group, unique_name
 from fabric.cloud.hosts import Hosts
-from fabric.cloud.launch_disks import disk_costs, merged, snapshot_wants, usable, zone_with_volumes
+from fabric.cloud.launch_disks import (
+    disk_costs,
+    merged,
+    scratch_device,
+    snapshot_wants,
+    usable,
+    zone_with_volumes,
+)
 from fabric.cloud.metadata_options import agreed
 from fabric.cloud.networks import Networks
 from fabric.cloud.orders import Orders
@@ -50,7 +57,7 @@ from fabric.model.quota import Quota
 from fabric.model.record import changed
 from fabric.model.reservation import Reservation
 from fabric.model.snapshot import Snapshot
-from fabric.model.volume import NewDisk, Volume
+from fabric.model.volume import AskedDisk, NewDisk, Volume
 from fabric.store.interface import IStore, Stored, Want
 
 RESEND_AFTER = 30.0
@@ -71,8 +78,10 @@ class LaunchSpec:
     @ivar placement_group, placement_group_id: one of them, or neither.
     @ivar partition: of a group of partitions; 0 for any.
     @ivar metadata: fields of L{MetadataOptions} that were asked for.
-    @ivar disks: volumes that each of the instances gets, besides those of the image.
-    @ivar omitted: devices of the image that they do not get.
+    @ivar disks: volumes that each of the instances gets besides those of the
+        image, or what is to be different about these; the root may be one.
+    @ivar omitted: devices of the image, or of the type, that they do not get.
+    @ivar scratch: where the scratch disk is to be, C{{"/dev/sdb": "ephemeral0"}}.
     @ivar network: an id; empty for the cloud's default network.
     @ivar digest_of: the request's parameters as text, without the token: a
         token may be used again only with the same.
@@ -100,8 +109,9 @@ class LaunchSpec:
     placement_group_id: str = ""
     partition: int = 0
     metadata: dict[str, Any] = attrs.field(factory=dict)
-    disks: tuple[NewDisk, ...] = ()
+    disks: tuple[AskedDisk, ...] = ()
     omitted: tuple[str, ...] = ()
+    scratch: dict[str, str] = attrs.field(factory=dict)
     network: str = ""
     digest_of: str = ""
 
@@ -112,6 +122,8 @@ class _Parts:
     What a launch refers to, as read.
 
     @ivar costs: what each instance takes of each quota.
+    @ivar disks: the volumes that each of the instances gets.
+    @ivar scratch: where its scratch disk is, empty for none.
     """
 
     image: Image
@@ -125,6 +137,8 @@ class _Parts:
     metadata: MetadataOptions
     snapshots: dict[str, Snapshot]
     costs: dict[str, int]
+    disks: tuple[NewDisk, ...] = ()
+    scratch: str = ""
 
 
 class Launches:
@@ -174,7 +188,7 @@ class Launches:
         @raise IdempotencyMismatch: the token was used with other parameters.
         """
         parts: _Parts = yield self._gather(caller, spec)
-        if spec.disks or parts.image.disks:
+        if spec.disks or spec.scratch or spec.omitted or parts.image.disks or parts.flavor.ephemeral_gb:
             spec, parts = yield self._disks(caller, spec, parts)
         try:
             instances, volumes = yield self._write(caller, spec, parts)
@@ -236,16 +250,17 @@ class Launches:
         The same with all volumes that are to be made, what they begin with,
         and the zone in which they are to be.
         """
-        disks = merged(parts.image, spec.disks, spec.omitted)
+        disks = merged(parts.image, spec.disks, spec.omitted, spec.scratch)
         wants = snapshot_wants(disks)
         found = (yield self._store.gather(wants)) if wants else []
         snapshots = usable(caller, parts.image, wants, found)
         costs = parts.costs | disk_costs(disks, snapshots)
         zone = spec.zone
         if disks and not zone:
-            zone = yield zone_with_volumes(self._hosts, self._zone)
-        spec = attrs.evolve(spec, disks=disks, zone=zone)
-        return spec, attrs.evolve(parts, snapshots=snapshots, costs=costs)
+            zone = yield zone_with_volumes(self._hosts, self._zone, snapshots)
+        scratch = scratch_device(parts.flavor, disks, spec.scratch, spec.omitted)
+        spec = attrs.evolve(spec, zone=zone)
+        return spec, attrs.evolve(parts, snapshots=snapshots, costs=costs, disks=disks, scratch=scratch)
 
     def _check_images(self, caller: Caller, spec: LaunchSpec, image: Any, parts: list[Any]) -> None:
         for id, stored in zip([spec.image, *filter(None, (spec.kernel, spec.ramdisk))], [image, *parts], strict=True):
@@ -280,7 +295,7 @@ class Launches:
         while True:
             instances, reservation = self._records(caller, spec, parts, count)
             transaction = self._transaction(caller, parts, reservation)
-            instances, volumes = self._with_disks(transaction, spec, parts, instances)
+            instances, volumes = self._with_disks(transaction, parts, instances)
             try:
                 yield self._store.commit(transaction)
             except LimitExceeded as error:
@@ -296,15 +311,15 @@ class Launches:
                 return instances, volumes
 
     def _with_disks(
-        self, transaction: Any, spec: LaunchSpec, parts: _Parts, instances: list[Instance]
+        self, transaction: Any, parts: _Parts, instances: list[Instance]
     ) -> tuple[list[Instance], list[Volume]]:
         """
         Have the instances created, each with its volumes.
         """
         volumes: list[Volume] = []
-        if spec.disks:
+        if parts.disks:
             for index, instance in enumerate(instances):
-                args = (transaction, instance, spec.disks, parts.limits, parts.snapshots)
+                args = (transaction, instance, parts.disks, parts.limits, parts.snapshots)
                 instances[index], made = self._volumes.launched(*args)
                 volumes += made
         for instance in instances:
@@ -386,6 +401,9 @@ class Launches:
             key_name=spec.key_name,
             key_material=key.public_key if key else "",
             groups=tuple(GroupName(group.id, group.name) for group in parts.groups),
+            root_device=image.root_device,
+            boots_volume=image.root_type == "ebs",
+            scratch_device=parts.scratch,
             user_data=spec.user_data,
             client_token=spec.client_token,
             shutdown_behavior=spec.shutdown_behavior,

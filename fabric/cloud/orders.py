@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.logger import Logger
 
@@ -59,9 +60,12 @@ class Orders:
     @inlineCallbacks
     def run(self, request_id: str, instances: Iterable[Instance]) -> Generator[Deferred[Any], Any, None]:
         """
-        Order instances to be brought up on the hosts that they were placed on.
+        Order instances to be brought up on the hosts that they were placed on;
+        not those whose root volume is not made: they are ordered when it is.
         """
-        yield self._whole(request_id, instances, "run", lambda remote, machines: remote.run(machines))
+        ready = [instance for instance in instances if instance.bootable]
+        if ready:
+            yield self._whole(request_id, ready, "run", lambda remote, machines: remote.run(machines))
 
     @inlineCallbacks
     def reboot(self, request_id: str, instances: Iterable[Instance]) -> Generator[Deferred[Any], Any, None]:
@@ -220,11 +224,14 @@ def machine(instance: Instance, networks: dict[str, Network]) -> MachineOrder:
     """
     The order that brings an instance up.
     """
+    root, flavor = instance.root, instance.needs
+    if flavor.ephemeral_gb and not instance.scratch_device:
+        flavor = attrs.evolve(flavor, ephemeral_gb=0)
     return MachineOrder(
         id=instance.id,
         order=instance.order,
         project=instance.project,
-        flavor=instance.flavor,
+        flavor=flavor,
         image=instance.image,
         image_location=instance.image_location,
         kernel=instance.kernel,
@@ -234,6 +241,8 @@ def machine(instance: Instance, networks: dict[str, Network]) -> MachineOrder:
         user_data=instance.user_data,
         ports=tuple(_port(instance, port, networks[port.network]) for port in instance.ports),
         disks=tuple(_disk(instance, disk) for disk in wanted_disks(instance)),
+        root_volume=root.volume if root else "",
+        scratch_device=instance.scratch_device,
     )
 
 

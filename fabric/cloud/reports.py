@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from fabric.cloud.associations import end_associations
-from fabric.cloud.attachments import release_disks
+from fabric.cloud.attachments import confirm_roots, release_disks
 from fabric.cloud.enforcement import Enforcement, Place
 from fabric.cloud.instances import leaving
 from fabric.cloud.launch import RESEND_AFTER
@@ -108,7 +108,8 @@ class Reports:
             outcome.concerns_groups(record, report)
             if record is not stored.record and record != stored.record:
                 changed.append((stored, record))
-        records = yield release_disks(self._store, transaction, [record for _, record in changed], now)
+        records = yield confirm_roots(self._store, transaction, [record for _, record in changed], now)
+        records = yield release_disks(self._store, transaction, records, now)
         records, outcome.freed = yield end_associations(self._store, transaction, records, now + self._resend_after)
         for (stored, _), record in zip(changed, records, strict=True):
             transaction.update(stored, record)

@@ -24,6 +24,7 @@ from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import RESEND_AFTER, TOKEN_KEPT
 from fabric.cloud.orders import Orders
+from fabric.cloud.placement import NO_HOST
 from fabric.cloud.reports import failed
 from fabric.cloud.volume_sweep import VolumeSweep
 from fabric.errors import Conflict, NotFound
@@ -127,7 +128,7 @@ class Sweep:
         if not is_overdue(instance, now):
             return attrs.evolve(instance, review_at=review_at)
         if instance.state == "pending":
-            overdue = failed(instance, now, OVERDUE, self._resend_after)
+            overdue = failed(instance, now, _why_overdue(instance), self._resend_after)
         else:
             overdue = moved(instance, LIFECYCLE.deadlines[instance.state].verb, now, OVERDUE)
         self.log.warn(
@@ -217,6 +218,15 @@ class Sweep:
             written = yield self._write(stored, later)  # type: ignore[arg-type]
             if written is not None:
                 yield self._orders.remove("sweep", stray.host, [stray.name])
+
+
+def _why_overdue(instance: Instance) -> StateReason:
+    """Why an instance was pending for too long."""
+    if instance.host and not instance.bootable:
+        return StateReason("Server.InternalError", "Server.InternalError: its root volume was not made in time")
+    if not instance.host:
+        return StateReason(NO_HOST, f"{NO_HOST}: no compute host took it in time")
+    return OVERDUE
 
 
 def _waits(instance: Instance) -> bool:

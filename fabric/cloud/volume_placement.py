@@ -173,7 +173,9 @@ class VolumePlacement:
         [stored] = yield self._store.read(Volume, [id])
         if not _unplaced(stored):
             return
-        why = NO_ROOM if reasons else "no volume host has reported yet"
+        if not reasons and not (yield self._hosts.reported("volume")):
+            return  # the cloud is coming up: the sweep tries again until its deadline
+        why = NO_ROOM
         self.log.warn("{request_id}: {id}: {why}: {reasons}", request_id=request_id, id=id, why=why, reasons=reasons)
         yield self._fail(request_id, stored, why, refusals=reasons)
 

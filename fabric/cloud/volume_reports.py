@@ -66,7 +66,10 @@ class VolumeReports:
             write: Callable[[], Any] = lambda: self._take_volume(request_id, host, report)  # noqa: B023, E731
             volume = yield until_written(write)
             self._faults.reach("cloud.volume_report_written")
-            if volume is not None and volume.attachment is not None and volume.attachment.host:
+            if isinstance(volume, Instance):
+                yield self._machine_orders.run(request_id, [volume])
+                self._faults.reach("cloud.root_volume_ordered")
+            elif volume is not None and volume.attachment is not None and volume.attachment.host:
                 yield self._orders.attach(request_id, [volume])
 
     @inlineCallbacks
@@ -125,9 +128,10 @@ class VolumeReports:
     @inlineCallbacks
     def _take_volume(
         self, request_id: str, host: str, report: VolumeReport
-    ) -> Generator[Deferred[Any], Any, Volume | None]:
+    ) -> Generator[Deferred[Any], Any, Volume | Instance | None]:
         """
-        @return: the volume, when it was just made and is to be attached.
+        @return: the volume, when it was just made and is to be attached; the
+            instance that waited for it, when it is that one's root.
         """
         [stored] = yield self._store.read(Volume, [report.id])
         if stored is None or stored.record.host != host:
@@ -175,7 +179,7 @@ class VolumeReports:
     @inlineCallbacks
     def _made_for(
         self, transaction: Transaction, stored: Stored[Volume], volume: Volume
-    ) -> Generator[Deferred[Any], Any, Volume | None]:
+    ) -> Generator[Deferred[Any], Any, Volume | Instance | None]:
         """
         A launch's volume is made: its instance learns where it is.
         """
@@ -190,9 +194,13 @@ class VolumeReports:
         instance: Instance = holder.record
         moved_on = attrs.evolve(attachment, host=instance.host, changed_at=now)
         volume = attrs.evolve(volume, attachment=moved_on, review_at=now + self._resend_after)
+        instance = with_disk(instance, disk_of(volume))
         transaction.update(stored, volume)
-        transaction.update(holder, with_disk(instance, disk_of(volume)))
+        transaction.update(holder, instance)
         yield self._store.commit(transaction)
+        root = instance.root
+        if root is not None and root.volume == volume.id:
+            return instance if instance.state == "pending" and instance.host else None
         return volume if instance.state in ("running", "stopped") else None
 
     @inlineCallbacks

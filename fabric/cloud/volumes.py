@@ -204,6 +204,10 @@ class Volumes:
         """See L{Attachments.detach}."""
         return self._attachments.detach(caller, volume_id, instance_id, device, force)
 
+    def keep(self, caller: Caller, instance_id: str, wanted: Mapping[str, bool]) -> Deferred[None]:
+        """See L{Attachments.keep}."""
+        return self._attachments.keep(caller, instance_id, wanted)
+
     @inlineCallbacks
     def delete(self, caller: Caller, id: str) -> Generator[Deferred[Any], Any, None]:
         """

@@ -23,7 +23,7 @@ from fabric.compute.interface import DiskOrder, DiskReport, IComputeDriver, Mach
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT
 from fabric.compute.turns import Turns
-from fabric.errors import DeadlineExceeded, FabricError, Unavailable, WrongState
+from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, Unavailable, WrongState
 from fabric.faults import IFaults
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
@@ -95,7 +95,8 @@ class Disks:
         """
         @return: the order with a connection for each of its volumes; without
             those that are elsewhere by now.
-        @raise FabricError: a volume host does not give its volume.
+        @raise FabricError: a volume host does not give its volume, or the
+            machine's root is elsewhere.
         """
         disks = []
         for disk in machine.disks:
@@ -105,6 +106,9 @@ class Disks:
                 disks.append((yield self._export(disk, context)))
             except WrongState as error:
                 self._elsewhere(disk, error, context)
+        if machine.root_volume and machine.root_volume not in {disk.volume for disk in disks}:
+            raise DriverFailure(what=f"its root volume {machine.root_volume} is not here any more")
+        self._faults.reach("compute.disks_exported")
         return attrs.evolve(machine, disks=tuple(disks))
 
     @inlineCallbacks

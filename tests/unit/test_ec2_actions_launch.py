@@ -148,7 +148,6 @@ class RunTests(EC2Case):
     def test_refused_by_name(self) -> Steps:
         """What this cloud does not do is refused by name, never dropped."""
         for wrong in (
-            {"BlockDeviceMappings": [{"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}]},
             {"NetworkInterfaces": [{"DeviceIndex": 1}]},
             {"IamInstanceProfile": {"Name": "x"}},
             {"Placement": {"Tenancy": "dedicated"}},

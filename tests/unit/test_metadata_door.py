@@ -61,6 +61,7 @@ INSTANCE = Instance(
     groups=(GroupName("sg-1", "default"), GroupName("sg-2", "web")),
     ports=(Port("net-1", MAC, "10.0.0.7", "ip-10-0-0-7"),),
     disks=(Disk("vol-1", "/dev/sdf", "attached", 1.0),),
+    scratch_device="/dev/sdb",
     user_data=base64.b64encode(SCRIPT).decode(),
     placement=None,
     tags={"Name": "one", "a/b": "two", "with space": "three"},

@@ -184,6 +184,9 @@ _ABSENT: dict[str, Callable[[Any, str], EC2Error]] = {
     "association": _unknown_association,
     "floating": _unknown_range,
     "zone": lambda error, action: EC2Error("InvalidZone.NotFound", f"The zone '{error.id}' does not exist."),
+    "device": lambda error, action: EC2Error(
+        "InvalidInstanceAttributeValue", f"No device is currently mapped at {error.id}"
+    ),
     "attachment": lambda error, action: EC2Error(
         "InvalidAttachment.NotFound", "The volume '{}' is not attached to '{}'.".format(*error.id.split(" ", 1))
     ),
@@ -224,6 +227,10 @@ def _wrong_state(error: Any, action: str) -> EC2Error:
     code = "IncorrectInstanceState" if error.kind == "instance" else "IncorrectState"
     if action in ("AttachVolume", "DetachVolume"):
         return _wrong_state_of_attachment(error, action)
+    if error.kind == "root":
+        message = f"Invalid value '{error.id}' for instanceId. "
+        message += f"Instance does not have a volume attached at root ({error.found})"
+        return EC2Error("IncorrectState", message)
     if error.kind == "volume" and error.found == "modifying":
         return EC2Error("IncorrectModificationState", f"Volume {error.id} is being modified already.")
     if action in _DONE:
@@ -313,6 +320,9 @@ _FORBIDDEN = {"disableApiTermination": "terminated", "disableApiStop": "stopped"
 
 
 def _protected(error: Any, action: str) -> EC2Error:
+    if error.kind == "root":
+        message = f"Unable to detach root volume '{error.id}' from instance '{error.attribute}'"
+        return EC2Error("OperationNotPermitted", message)
     verb = _FORBIDDEN.get(error.attribute, "changed")
     return EC2Error(
         "OperationNotPermitted",
@@ -350,6 +360,8 @@ def _invalid(error: Any, action: str) -> EC2Error:
     if error.name == "zone" and error.value.startswith("vol-"):
         message = f"The volume '{error.value}' is not in the same availability zone as the instance"
         return EC2Error("InvalidVolume.ZoneMismatch", message)
+    if error.name == "blockDeviceMapping":
+        return EC2Error("InvalidBlockDeviceMapping", error.why)
     if error.name == "PublicKeyMaterial":
         return EC2Error("InvalidKey.Format", error.why)
     return EC2Error(

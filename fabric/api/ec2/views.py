@@ -323,7 +323,7 @@ def _changing(record: Instance, domain: str) -> Shown:
 _of_launch = attrgetter(
     *("image", "flavor.name", "flavor.vcpus", "launched_at", "zone", "wanted_zone", "groups", "key_name", "kernel"),
     *("ramdisk", "architecture", "client_token", "monitoring", "source_dest_check", "ebs_optimized", "ena_support"),
-    *("placement", "metadata_options"),
+    *("placement", "metadata_options", "root_device", "boots_volume"),
 )
 
 
@@ -346,6 +346,8 @@ def _settled(
     ena_support: bool,
     placement: Membership | None,
     metadata_options: MetadataOptions,
+    root_device: str,
+    boots_volume: bool,
 ) -> Shown:
     """
     What the instances of a launch have in common, and what is so for all.
@@ -368,7 +370,8 @@ def _settled(
         "EnaSupport": ena_support,
         "CpuOptions": {"CoreCount": vcpus, "ThreadsPerCore": 1},
         "ProductCodes": [],
-        "RootDeviceType": "instance-store",
+        "RootDeviceType": "ebs" if boots_volume else "instance-store",
+        "RootDeviceName": root_device or None,
         "VirtualizationType": "hvm",
         "Hypervisor": "xen",
         "PlatformDetails": "Linux/UNIX",

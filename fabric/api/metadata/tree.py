@@ -15,7 +15,7 @@ import orjson
 
 from fabric.api.metadata.versions import DYNAMIC_SINCE, SINCE, has
 from fabric.cloud.sources import Guest
-from fabric.model.instance import Disk, Instance, Port
+from fabric.model.instance import Instance, Port, bare
 from fabric.model.record import iso_time
 from fabric.model.vpc import interface_id, subnet_id, vpc_id
 
@@ -25,10 +25,7 @@ DOMAIN = "ec2.internal"
 """What follows a host name in a machine's DNS name, as the EC2 door has it."""
 
 ROOT_DEVICE = "/dev/sda1"
-"""Where a machine's root disk is, as EC2 names it."""
-
-SCRATCH_DEVICE = "/dev/sdb"
-"""Where its scratch disk is, if its type has one."""
+"""Where a machine's root disk is when its image does not say, as EC2 names it."""
 
 MACHINES = "mpi"
 """The leaf whose text needs more than the instance itself."""
@@ -142,17 +139,13 @@ def _directories(guest: Guest, place: Place) -> Tree:
 
 
 def _devices(instance: Instance) -> Tree:
-    root = next((disk.device for disk in instance.disks if _is_root(disk)), ROOT_DEVICE)
+    root = instance.root_device or ROOT_DEVICE
     tree = {"ami": root.encode()}
-    others = sorted(disk.device for disk in instance.disks if not _is_root(disk))
+    others = sorted(disk.device for disk in instance.disks if bare(disk.device) != bare(root))
     tree |= {f"ebs{number}": device.encode() for number, device in enumerate(others, 1)}
-    if instance.flavor.ephemeral_gb and SCRATCH_DEVICE not in others:
-        tree["ephemeral0"] = SCRATCH_DEVICE.encode()
+    if instance.scratch_device:
+        tree["ephemeral0"] = instance.scratch_device.encode()
     return {**tree, "root": root.encode()}
-
-
-def _is_root(disk: Disk) -> bool:
-    return disk.device in ("/dev/sda1", "/dev/sda", "/dev/xvda", "/dev/vda")
 
 
 def _placement(instance: Instance, place: Place) -> Tree:

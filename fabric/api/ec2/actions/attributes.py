@@ -19,6 +19,7 @@ from fabric.api.ec2.views import Shown
 from fabric.api.ec2.volume_views import disks
 from fabric.cloud.images import Images
 from fabric.cloud.instances import Instances
+from fabric.cloud.volumes import Volumes
 from fabric.model.image import Image
 from fabric.model.instance import Instance
 
@@ -44,7 +45,7 @@ SHOWN: dict[str, Callable[[Instance], Shown]] = {
     "kernel": lambda instance: {"KernelId": _value(instance.kernel)},
     "productCodes": lambda instance: {"ProductCodes": []},
     "ramdisk": lambda instance: {"RamdiskId": _value(instance.ramdisk)},
-    "rootDeviceName": lambda instance: {"RootDeviceName": {}},
+    "rootDeviceName": lambda instance: {"RootDeviceName": _value(instance.root_device)},
     "sourceDestCheck": lambda instance: {"SourceDestCheck": _value(instance.source_dest_check)},
     "sriovNetSupport": lambda instance: {"SriovNetSupport": {}},
     "userData": lambda instance: {"UserData": _value(instance.user_data)},
@@ -86,6 +87,9 @@ CHANGED: dict[str, Callable[[Any], Change]] = {
 STRUCTURED = {name[0].upper() + name[1:]: name for name in CHANGED}
 """The parameter in which each attribute is sent by newer clients."""
 
+DISKS = ("BlockDeviceMappings.DeviceName", "BlockDeviceMappings.Ebs.DeleteOnTermination")
+"""What can be said of an instance's volumes."""
+
 _FIXED = ("blockDeviceMapping", "enclaveOptions", "groupSet", "productCodes", "rootDeviceName", "sriovNetSupport")
 """Attributes that can be seen; a modification of one is refused by name."""
 
@@ -97,15 +101,16 @@ class AttributeActions:
     One attribute of one instance at a time.
     """
 
-    def __init__(self, instances: Instances, images: Images) -> None:
+    def __init__(self, instances: Instances, images: Images, volumes: Volumes) -> None:
         self._instances = instances
+        self._volumes = volumes
         self._images = images
 
     def register(self, registry: Registry) -> None:
         """Add the actions, with what each honours."""
         registry.add(Action("DescribeInstanceAttribute", self.describe, ("InstanceId", "Attribute")))
         registry.add(Action("ResetInstanceAttribute", self.reset, ("InstanceId", "Attribute")))
-        honours = ("InstanceId", "Attribute", "Value", "Groups", *STRUCTURED)
+        honours = ("InstanceId", "Attribute", "Value", "Groups", *STRUCTURED, *DISKS)
         registry.add(Action("ModifyInstanceAttribute", self.modify, honours))
 
     def describe(self, call: Call) -> Deferred[Answer]:
@@ -125,6 +130,8 @@ class AttributeActions:
         which.
         """
         [id] = check_ids("instance", [call.parameters["InstanceId"]])
+        if "BlockDeviceMappings" in call.parameters:
+            return self._volumes.keep(call.caller, id, kept_disks(call.parameters)).addCallback(lambda _: {})
         changes = requested_change(call.parameters)
         return self._instances.modify(call.caller, id, **changes).addCallback(lambda _: {})
 
@@ -170,6 +177,28 @@ def requested_change(parameters: Mapping[str, Any]) -> Change:
     if "Value" not in parameters[name]:
         raise missing(f"{name}.Value")
     return CHANGED[STRUCTURED[name]](parameters[name]["Value"])
+
+
+def kept_disks(parameters: Mapping[str, Any]) -> dict[str, bool]:
+    """
+    @return: by device, whether its volume is to go with the instance.
+    @raise EC2Error: other attributes are named as well, or nothing is said of
+        a device.
+    """
+    named = [name for name in ("Value", "Groups", *STRUCTURED) if name in parameters]
+    if parameters.get("Attribute", "blockDeviceMapping") != "blockDeviceMapping":
+        named.append("Attribute")
+    if named:
+        raise combination(f"Fields for multiple attribute types specified: {', '.join(['BlockDeviceMappings', *named])}")
+    wanted: dict[str, bool] = {}
+    for mapping in parameters["BlockDeviceMappings"]:
+        device, ebs = mapping.get("DeviceName"), mapping.get("Ebs") or {}
+        if not device:
+            raise missing("BlockDeviceMapping.DeviceName")
+        if "DeleteOnTermination" not in ebs:
+            raise missing("BlockDeviceMapping.Ebs.DeleteOnTermination")
+        wanted[device] = ebs["DeleteOnTermination"]
+    return wanted
 
 
 def _old_form(parameters: Mapping[str, Any]) -> Change:

@@ -40,7 +40,7 @@ def ec2_actions(cloud: Cloud, views: EC2Views, region: str, endpoint: str) -> Re
     registry = Registry()
     LaunchActions(cloud.instances, cloud.hosts, cloud.templates, cloud.networks, views).register(registry)
     InstanceActions(cloud.instances, cloud.listings, views, cloud.hosts).register(registry)
-    AttributeActions(cloud.instances, cloud.images).register(registry)
+    AttributeActions(cloud.instances, cloud.images, cloud.volumes).register(registry)
     FlavorActions(cloud.flavors, cloud.hosts, cloud.instances, region).register(registry)
     TemplateActions(cloud.templates, cloud.instances, cloud.listings, views).register(registry)
     PlacementGroupActions(cloud.placement_groups, cloud.listings, views).register(registry)

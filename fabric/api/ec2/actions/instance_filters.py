@@ -58,7 +58,6 @@ _FILED = {
 _ALIKE = {
     "hypervisor": ("xen",),
     "platform-details": ("Linux/UNIX",),
-    "root-device-type": ("instance-store",),
     "tenancy": ("default",),
     "virtualization-type": ("hvm",),
     "enclave-options.enabled": ("false",),
@@ -88,7 +87,7 @@ _ABSENT = """
     operator.principal outpost-arn platform
     private-dns-name-options.enable-resource-name-dns-a-record
     private-dns-name-options.enable-resource-name-dns-aaaa-record private-dns-name-options.hostname-type
-    product-code product-code.type requester-id root-device-name spot-instance-request-id tpm-support
+    product-code product-code.type requester-id spot-instance-request-id tpm-support
     usage-operation-update-time
 """
 
@@ -100,6 +99,8 @@ _READ: dict[str, Callable[[Instance], Iterable[str]]] = {
     "metadata-options.http-tokens": lambda instance: (instance.metadata_options.tokens,),
     "metadata-options.instance-metadata-tags": lambda instance: (instance.metadata_options.tags,),
     "reason": _reasons,
+    "root-device-name": lambda instance: (instance.root_device,) if instance.root_device else (),
+    "root-device-type": lambda instance: ("ebs" if instance.boots_volume else "instance-store",),
     "state-reason-message": _reason_message,
 }
 """What is seldom asked, and so read from the records."""

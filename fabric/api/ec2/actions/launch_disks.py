@@ -1,40 +1,63 @@
 """
-C{BlockDeviceMapping} of a launch: the volumes that it makes.
-
-The root disk is the compute host's own, of the size that the instance type
-says, and so is the scratch disk; only further volumes can be asked for.
+C{BlockDeviceMapping} of a launch: the volumes that it makes, and where the
+scratch disk of its type is.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fabric.api.ec2.actions.refusals import missing, unsupported
+from fabric.api.ec2.actions.refusals import combination, missing, unsupported
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.errors import EC2Error
 from fabric.ids import is_id
-from fabric.model.volume import NewDisk
+from fabric.model.volume import AskedDisk
 
 _MEMBERS = ("DeleteOnTermination", "VolumeSize", "SnapshotId", "VolumeType", "Encrypted")
 
 HONOURED = (
-    *("BlockDeviceMappings.DeviceName", "BlockDeviceMappings.NoDevice"),
+    *(f"BlockDeviceMappings.{name}" for name in ("DeviceName", "NoDevice", "VirtualName")),
     *(f"BlockDeviceMappings.Ebs.{name}" for name in _MEMBERS),
 )
 
-ROOT = frozenset({"sda", "sda1", "xvda", "xvda1", "vda", "vda1", "hda", "hda1"})
-"""What a root disk is called."""
+_VIRTUAL = re.compile(r"ephemeral(1?[0-9]|2[0-3])")
+"""What EC2 calls the disks of a host; there are at most 24."""
 
 
-def new_disks(parameters: Mapping[str, Any]) -> tuple[NewDisk, ...]:
+def new_disks(parameters: Mapping[str, Any]) -> tuple[AskedDisk, ...]:
     """
     @return: the volumes that the request asks for.
     @raise EC2Error: they can't be, or not be made here.
     """
     mappings = parameters.get("BlockDeviceMappings") or ()
     tags = volume_tags(parameters) if mappings else {}
-    return tuple(_disk(mapping, tags) for mapping in mappings if "NoDevice" not in mapping)
+    plain = [mapping for mapping in mappings if "NoDevice" not in mapping and not mapping.get("VirtualName")]
+    return tuple(_disk(mapping, tags) for mapping in plain)
+
+
+def scratch_disks(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """
+    @return: the disks of its host that the request wants, C{{device: name}}.
+    @raise EC2Error: they have a name that is none, or are volumes as well.
+    """
+    found: dict[str, str] = {}
+    for mapping in parameters.get("BlockDeviceMappings") or ():
+        name, device = mapping.get("VirtualName"), mapping.get("DeviceName") or ""
+        if not name or "NoDevice" in mapping:
+            continue
+        if not device:
+            raise missing("BlockDeviceMapping.DeviceName")
+        if mapping.get("Ebs"):
+            raise combination("The parameter VirtualName cannot be used with the parameter Ebs")
+        if not _VIRTUAL.fullmatch(name):
+            raise EC2Error("InvalidBlockDeviceMapping", f"Invalid virtual name '{name}' for the device '{device}'")
+        if device in found:
+            why = f"The device '{device}' is used in more than one block-device mapping"
+            raise EC2Error("InvalidBlockDeviceMapping", why)
+        found[device] = name
+    return found
 
 
 def omitted(parameters: Mapping[str, Any]) -> tuple[str, ...]:
@@ -45,12 +68,10 @@ def omitted(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(mapping.get("DeviceName") or "" for mapping in mappings if "NoDevice" in mapping)
 
 
-def _disk(mapping: Mapping[str, Any], tags: dict[str, str]) -> NewDisk:
+def _disk(mapping: Mapping[str, Any], tags: dict[str, str]) -> AskedDisk:
     device, ebs = mapping.get("DeviceName") or "", mapping.get("Ebs")
     if not device:
         raise missing("BlockDeviceMapping.DeviceName")
-    if device.removeprefix("/dev/") in ROOT:
-        raise unsupported(f"The root device {device} can't be mapped: it is its host's own disk on this cloud")
     if not ebs:
         raise missing("BlockDeviceMapping.Ebs")
     if ebs.get("Encrypted"):
@@ -58,9 +79,7 @@ def _disk(mapping: Mapping[str, Any], tags: dict[str, str]) -> NewDisk:
     snapshot, size = ebs.get("SnapshotId") or "", ebs.get("VolumeSize") or 0
     if snapshot and not is_id("snapshot", snapshot):
         raise EC2Error("InvalidSnapshotID.Malformed", f'Invalid id: "{snapshot}" (expecting "snap-...")')
-    return NewDisk(
-        device, size, snapshot, ebs.get("VolumeType") or "standard", ebs.get("DeleteOnTermination", True), tags
-    )
+    return AskedDisk(device, size, snapshot, ebs.get("VolumeType") or "", ebs.get("DeleteOnTermination"), tags)
 
 
 def instance_tags(parameters: Mapping[str, Any]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from fabric.api.ec2.actions.launch import (
     template_named,
     user_data,
 )
-from fabric.api.ec2.actions.launch_disks import instance_tags, new_disks
+from fabric.api.ec2.actions.launch_disks import instance_tags, new_disks, scratch_disks
 from fabric.api.ec2.actions.listing import Describe, all_records, paged
 from fabric.api.ec2.actions.metadata_options import metadata_asked
 from fabric.api.ec2.actions.refusals import check_ids, combination, invalid_value, missing
@@ -275,6 +275,7 @@ def checked_data(data: Mapping[str, Any]) -> Mapping[str, Any]:
     metadata_asked(launch.get("MetadataOptions") or {})
     instance_tags(launch)
     new_disks(launch)
+    scratch_disks(launch)
     for name, kind in (("ImageId", "image"), ("KernelId", "kernel"), ("RamdiskId", "ramdisk")):
         if launch.get(name):
             check_ids(kind, [launch[name]])
