@@ -9,6 +9,6 @@ setting's type, is an error at start, never a surprise at night.
 
 from fabric.settings.catalogue import example, known
 from fabric.settings.loading import FILE_VARIABLE, BadSettings, load
-from fabric.settings.values import Fake, Settings
+from fabric.settings.values import Fake, Libvirt, Settings
 
-__all__ = ["FILE_VARIABLE", "BadSettings", "Fake", "Settings", "example", "known", "load"]
+__all__ = ["FILE_VARIABLE", "BadSettings", "Fake", "Libvirt", "Settings", "example", "known", "load"]

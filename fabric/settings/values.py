@@ -228,9 +228,54 @@ class Controller:
 class Compute:
     """A compute host."""
 
-    driver: str = _setting("fake", "The hypervisor.", validator=_one_of("fake"))
+    driver: str = _setting("fake", "The hypervisor.", validator=_one_of("fake", "libvirt"))
     concurrency: int = _setting(32, "Machines brought up at once.", validator=_from(1))
     adopt_interval: float = _setting(300.0, "Seconds between reports of all that runs here.", validator=_from(1))
+
+
+@attrs.frozen
+class Libvirt:
+    """Guests by libvirt, when that is the hypervisor."""
+
+    uri: str = _setting("qemu:///system", "The libvirt that runs this host's guests.")
+    virt_type: str = _setting(
+        "auto",
+        "kvm, qemu (slow: without the processor's help), or auto: kvm if a guest that is tried runs on it.",
+        validator=_one_of("auto", "kvm", "qemu"),
+    )
+    machine: str = _setting("q35", "The board: q35, or pc for guests that know no PCI Express.")
+    cpu: str = _setting(
+        "", "host-model, host-passthrough, maximum or a model's name; empty for host-model on kvm, else the default."
+    )
+    kernel_line: str = _setting("console=ttyS0 root=/dev/vda", "What kernels of images that have one are told.")
+    vnc_listen: str = _setting("127.0.0.1", "The private address at which displays are served by VNC.")
+    mtu: int = _setting(0, "Of guests' interfaces; that of the bridge if 0.", validator=_from(0))
+    hotplug_ports: int = _setting(12, "Volumes that a running guest can be given, on q35.", validator=_from(0))
+    disk_cache: str = _setting(
+        "none",
+        "How the host caches guests' own disks.",
+        validator=_one_of("none", "writeback", "writethrough", "directsync", "unsafe"),
+    )
+    cpu_shares: int = _setting(
+        100, "Weight of each virtual processor against others, by control groups; 0 to leave it.", validator=_from(0)
+    )
+    cpu_overcommit: float = _setting(4.0, "Virtual processors promised for each real one.", validator=_from(0.01))
+    memory_overcommit: float = _setting(1.0, "The same of memory.", validator=_from(0.01))
+    reserved_memory_mb: int = _setting(512, "MiB that are kept for the host itself.", validator=_from(0))
+    user: str = _setting("", "Who owns guests' files: the user of libvirt's qemu, if not that of this service.")
+    shutdown_seconds: float = _setting(60.0, "A guest asked to stop is forced to after this.", validator=_from(0))
+    reboot_seconds: float = _setting(60.0, "And one asked to reboot is reset.", validator=_from(0))
+    detach_seconds: float = _setting(60.0, "How long a guest may hold on to a volume.", validator=_from(0))
+    reconnect_seconds: float = _setting(
+        60.0, "How long orders wait for a libvirt that does not answer.", validator=_from(0)
+    )
+    threads: int = _setting(16, "Calls to libvirt at once.", validator=_from(1))
+    migration_uri: str = _setting(
+        "", "How other hosts' libvirt reaches this one's, as qemu+tls://host/system; uri if empty."
+    )
+    migration_address: str = _setting(
+        "", "As tcp://192.0.2.1, where moving guests' memory arrives; libvirt's choice if empty."
+    )
 
 
 @attrs.frozen
@@ -286,6 +331,7 @@ class Settings:
     quota: Quota = _section(Quota)
     controller: Controller = _section(Controller)
     compute: Compute = _section(Compute)
+    libvirt: Libvirt = _section(Libvirt)
     fake: Fake = _section(Fake)
     log: Log = _section(Log)
     operations: Operations = _section(Operations)
