@@ -132,11 +132,11 @@ class BootTests(SynchronousTestCase):
         self.assertIn("FABRIC key installed", machine.wait_for("FABRIC ready"))
         ssh = ["ssh", "-i", str(key), "-p", str(machine.port), "-o", "BatchMode=yes", "-o", "ConnectTimeout=60"]
         ssh += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-        command = [*ssh, "root@127.0.0.1", "id -un; df -m / | tail -1"]
+        command = [*ssh, "root@127.0.0.1", "id -u; df -m / | tail -1"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         user, size = done.stdout.splitlines()
-        self.assertEqual(user, "root")
+        self.assertEqual(user, "0")
         self.assertGreater(int(size.split()[1]), 200)
 
     def test_disks_and_power(self) -> None:
