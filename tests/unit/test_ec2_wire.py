@@ -144,7 +144,7 @@ class RequestTests(SynchronousTestCase):
             "InstanceId.=1",
             "Filter.1.Nam=x",
             "=1",
-            "InstanceId=i-1",
+            "Filter=x",
         ):
             name = form.partition("=")[0]
             wanted = ("UnknownParameter", f"The parameter {name} is not recognized")
@@ -181,6 +181,12 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual({"InstanceIds": ["a", "b", "c"]}, parse(form))
         for index in ("100000", "9" * 4000, "-1", "1e3", "²"):
             self.assertEqual("UnknownParameter", self.refusal("DescribeInstances", f"InstanceId.{index}=x")[0])
+
+    def test_one_without_index(self) -> None:
+        """A list's only item may come without its index, as libcloud sends a key pair's name."""
+        self.assertEqual({"KeyNames": ["a"]}, REQUESTS["DescribeKeyPairs"](parse_form(b"KeyName=a")))
+        for form in ("InstanceId=a&InstanceId.1=b", "InstanceId.1=b&InstanceId=a"):
+            self.assertEqual("MalformedQueryString", self.refusal("DescribeInstances", form)[0])
 
     def test_contradictions(self) -> None:
         """One item under two spellings of its index is a malformed request."""
@@ -241,6 +247,12 @@ class AnswerTests(SynchronousTestCase):
         body = ANSWERS.operation("CreateTags")({}, *ENVELOPE)
         self.assertIn(b'<CreateTagsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>', body)
         self.assertIn(b"<return>true</return></CreateTagsResponse>", body)
+
+    def test_true_besides(self) -> None:
+        """Some actions answer true besides their output, which libcloud looks for."""
+        body = Answers(load_model(["CreatePlacementGroup"])).operation("CreatePlacementGroup")
+        answer = body({"PlacementGroup": {"GroupName": "near"}}, *ENVELOPE)
+        self.assertIn(b"<return>true</return><placementGroup><groupName>near</groupName>", answer)
 
     def test_none_and_empty(self) -> None:
         """None is left out, an empty list is an empty element."""

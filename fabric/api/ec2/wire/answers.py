@@ -21,6 +21,14 @@ Render = Callable[[Any], str]
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
+RETURNING = frozenset({"AssociateAddress", "CreatePlacementGroup"})
+"""
+Actions that EC2's model gives an output without C{return}, and EC2 answers with
+one all the same; libcloud looks for it.
+
+@see: U{https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreatePlacementGroup.html}
+"""
+
 _unsafe = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]").search
 _SPECIAL = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 _ILLEGAL = [*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF]
@@ -87,14 +95,16 @@ class Answers:
         """
         @return: C{render(answer, request id, version)} of the whole body.
             Actions that have no output answer C{<return>true</return>}, as
-            EC2 does and boto 2 needs.
+            EC2 does and boto 2 needs; those of L{RETURNING} besides their
+            output.
         """
         output = self._model.outputs[action]
-        inner: Render = self._structure(output) if output else lambda answer: "<return>true</return>"
+        inner: Render = self._structure(output) if output else lambda answer: ""
+        done = "" if output and action not in RETURNING else "<return>true</return>"
         close = tail(action)
 
         def render(answer: dict[str, Any], request_id: str, version: str) -> bytes:
-            return f"{head(action, request_id, version)}{inner(answer)}{close}".encode()
+            return f"{head(action, request_id, version)}{done}{inner(answer)}{close}".encode()
 
         return render
 

@@ -192,8 +192,21 @@ def _place(
         if key in here:
             raise _repeated(name)
         here[key] = node.convert(name, text)
-    elif text or not isinstance(node, _List):
+    elif not isinstance(node, _List) or (text and not isinstance(node.item, _Scalar)):
         raise _unknown(name)
+    elif text:
+        _only(node, here, key, name, text, lists)
+
+
+def _only(node: _List, here: dict[Any, Any], key: Any, name: str, text: str, lists: list[tuple[Any, Any]]) -> None:
+    """
+    A list's one item without an index, as libcloud sends C{KeyName=mine}.
+    """
+    assert isinstance(node.item, _Scalar)
+    if key in here:
+        raise _repeated(name)
+    here[key] = {1: node.item.convert(name, text)}
+    lists.append((here, key))
 
 
 def _step(node: _Node, step: str, name: str) -> tuple[Any, _Node]:
