@@ -136,6 +136,7 @@ class NetnsGuest(Party):
         """Boot: have a tap in the host's bridge."""
         self.namespaces.cable(self.host, self.tap, self.name, "eth0", self.mac)
         self.namespaces.run(self.host, ["ip", "link", "set", self.tap, "master", bridge, "up"])
+        self.run("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad")  # addresses are ready at once
         self.run("ip", "link", "set", "eth0", "up")
 
     def unplug(self) -> None:
