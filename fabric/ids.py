@@ -23,6 +23,7 @@ PREFIXES = {
     "address": "eipalloc",
     "association": "eipassoc",
     "floating": "pool",
+    "project_range": "range",
     "rule": "sgr",
 }
 """The prefix of each kind's ids, as EC2's users know them."""

@@ -31,6 +31,7 @@ from fabric.cloud.keypairs import KeyPairs, KeyPool
 from fabric.cloud.launch import RESEND_AFTER, Launches
 from fabric.cloud.listings import Listings
 from fabric.cloud.metadata_options import MetadataSettings
+from fabric.cloud.migrations import Migrations
 from fabric.cloud.networks import Networks
 from fabric.cloud.orders import Orders
 from fabric.cloud.placement import Placement
@@ -65,6 +66,7 @@ class Rules:
 
     @ivar quotas: the default limit of each resource.
     @ivar network: the label of the network that launches use.
+    @ivar own_networks: whether each project launches in a VLAN network of its own instead.
     @ivar resend_after: seconds until an unanswered order is sent again.
     @ivar down_after: seconds without a report until a service counts as dead.
     @ivar stray_grace: seconds for which an unknown machine is kept.
@@ -74,6 +76,7 @@ class Rules:
 
     quotas: Mapping[str, int] = attrs.field(factory=lambda: dict(QUOTAS))
     network: str = "private"
+    own_networks: bool = False
     zone: str = "nova"
     resend_after: float = RESEND_AFTER
     down_after: float = DOWN_AFTER
@@ -118,7 +121,7 @@ def assemble(
     faults = faults or NoFaults()
     again = rules.resend_after
     quotas = Quotas(store, rules.quotas)
-    networks = Networks(store, clock, rules.network)
+    networks = Networks(store, clock, rules.network, own=rules.own_networks)
     ranges = Ranges(store, clock)
     orders = Orders(queue, networks)
     enforcement = Enforcement(teller or store, queue, faults)
@@ -154,6 +157,7 @@ def assemble(
         flavors=Flavors(store),
         metadata_settings=MetadataSettings(store),
         guests=Guests(instances, queue),
+        migrations=Migrations(store, hosts, orders, clock, faults, again),
         snapshots=snapshots,
         captures=captures,
     )

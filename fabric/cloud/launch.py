@@ -39,7 +39,6 @@ from fabric.errors import (
     LimitExceeded,
     NotFound,
     QuotaExceeded,
-    Unavailable,
     WrongState,
 )
 from fabric.faults import IFaults
@@ -208,7 +207,7 @@ class Launches:
     def _gather(self, caller: Caller, spec: LaunchSpec) -> Generator[Deferred[Any], Any, _Parts]:
         names = spec.group_names if spec.groups or spec.group_names else (DEFAULT,)
         project = caller.project
-        network = Want(Network, id=spec.network) if spec.network else self._networks.default_want()
+        network = Want(Network, id=spec.network) if spec.network else self._networks.default_want(project)
         key = Want(KeyPair, name=f"key_pair:{project}:{spec.key_name}") if spec.key_name else None
         common = [Want(Quota, id=project), Want(InstanceType, id=spec.flavor), Want(MetadataDefaults, id=project)]
         placement = placement_want(caller, spec.placement_group, spec.placement_group_id)
@@ -218,10 +217,10 @@ class Launches:
         groups += [Want(SecurityGroup, name=unique_name(project, name)) for name in names]
         found = yield self._store.gather([*wants, *parts, *groups])
         self._check_images(caller, spec, found[0], found[len(wants) : len(wants) + len(parts)])
+        if spec.network and (found[1] is None or found[1].record.project not in ("", project)):
+            raise NotFound("network", spec.network)
         if found[1] is None or found[1].record.project not in ("", project):
-            if spec.network:
-                raise NotFound("network", spec.network)
-            raise Unavailable("network", f"the cloud has no network {self._networks.default!r}")
+            found = [found[0], (yield self._networks.missing(caller)), *found[2:]]
         if key is not None and found[5] is None:
             raise NotFound("key_pair", spec.key_name)
         groups_of, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) :])

@@ -8,17 +8,18 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from netaddr import AddrFormatError, IPAddress, IPNetwork
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
-from fabric.errors import AlreadyExists, InvalidValue, NotFound, Unsupported
+from fabric.cloud.project_networks import ProjectNetworks, bridge_of
+from fabric.errors import AlreadyExists, InvalidValue, NotFound, Unavailable
 from fabric.ids import new_id
-from fabric.model.network import Network
+from fabric.model.network import Network, own_network
 from fabric.model.record import ALL, PUBLIC
-from fabric.store.interface import IStore, Query, Want
+from fabric.store.interface import IStore, Query, Stored, Want
 
-MANAGERS = ("flat",)
+MANAGERS = ("flat", "flatdhcp", "vlan")
 LARGEST = 16
 """The shortest prefix that a network may have: its pool is a set of 65,000."""
 
@@ -28,18 +29,41 @@ class Networks:
     @ivar default: the label of the network that launches use.
     """
 
-    def __init__(self, store: IStore, clock: IReactorTime, default: str = "private", memo_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        store: IStore,
+        clock: IReactorTime,
+        default: str = "private",
+        memo_seconds: float = 5.0,
+        own: bool = False,
+    ) -> None:
+        """
+        @param own: whether each project launches in a network of its own
+            instead, which it is given when it has none.
+        """
         self._store = store
         self._clock = clock
         self.default = default
         self._memo_seconds = memo_seconds
+        self._own = own
         self._memo: dict[str, tuple[float, Network]] = {}
+        self.projects = ProjectNetworks(store, clock)
 
-    def default_want(self) -> Want:
+    def default_want(self, project: str) -> Want:
         """
-        What to gather to know the network that launches use.
+        What to gather to know the network that a project's launches use.
         """
-        return Want(Network, name=_unique(self.default))
+        return Want(Network, name=own_network(project) if self._own else _unique(self.default))
+
+    def missing(self, caller: Caller) -> Deferred[Stored[Network]]:
+        """
+        What launches use when what they want is not there.
+
+        @raise Unavailable: nothing.
+        """
+        if self._own:
+            return self.projects.own(caller.request_id, caller.project)
+        return fail(Unavailable("network", f"the cloud has no network {self.default!r}"))
 
     @inlineCallbacks
     def by_id(self, ids: Sequence[str]) -> Generator[Deferred[Any], Any, dict[str, Network]]:
@@ -65,21 +89,33 @@ class Networks:
         self,
         caller: Caller,
         label: str,
-        cidr: str,
+        cidr: str = "",
         gateway: str | None = None,
-        bridge: str = "br100",
+        bridge: str = "",
         reserved: int = 2,
         dns: Sequence[str] = (),
         project: str = "",
         manager: str = "flat",
+        vlan: int | None = None,
+        cidr_v6: str = "",
     ) -> Generator[Deferred[Any], Any, Network]:
         """
-        @raise InvalidValue: the range can't be meant.
-        @raise AlreadyExists: a network of that label exists.
+        Make a network.  One of manager C{vlan} takes VLAN and range of the
+        projects' ones unless both are said.
+
+        @raise InvalidValue: it can't be meant.
+        @raise AlreadyExists: a network of that label, or VLAN, exists, or the
+            project has its own.
+        @raise Unavailable: nothing is free of which it could be made.
         """
+        prefix = _checked(manager, vlan, cidr, project, cidr_v6)
+        if manager == "vlan" and not (cidr and vlan):
+            if cidr or gateway:
+                raise InvalidValue("vlan", "", "with a range or gateway, the VLAN is to be said too")
+            fields = {"label": label, "cidr_v6": prefix} | ({"bridge": bridge} if bridge else {})
+            stored = yield self.projects.own(caller.request_id, project, vlan, **fields)
+            return stored.record  # type: ignore[no-any-return]
         range_ = _range(cidr, reserved)
-        if manager not in MANAGERS:
-            raise Unsupported(f"network manager {manager}")
         network = Network(
             new_id("network"),
             label,
@@ -88,18 +124,35 @@ class Networks:
             manager,
             project,
             reserved,
-            bridge,
-            None,
+            bridge or (bridge_of(vlan) if vlan else "br100"),
+            vlan,
             tuple(dns),
             created_at=self._clock.seconds(),
+            cidr_v6=prefix,
         )
+        if vlan:
+            yield self._apart(network)
         transaction = self._store.transaction(caller.request_id)
         transaction.create(network)
         try:
             yield self._store.commit(transaction)
         except AlreadyExists as error:
-            raise AlreadyExists("network", label, error.holder) from None
+            name = label if error.name == _unique(label) else error.name
+            raise AlreadyExists("network", name, error.holder) from None
         return network
+
+    @inlineCallbacks
+    def _apart(self, network: Network) -> Generator[Deferred[Any], Any, None]:
+        """
+        @raise InvalidValue: it would have what is kept for projects.
+        """
+        ranges = yield self.projects.ranges()
+        for each in ranges:
+            if str(network.vlan) in each.tags:
+                raise InvalidValue("vlan", str(network.vlan), f"kept for projects, by {each.label}")
+            whole, wanted = IPNetwork(each.cidr), IPNetwork(network.cidr)
+            if whole in wanted or wanted in whole:
+                raise InvalidValue("cidr", network.cidr, f"it has addresses kept for projects, by {each.label}")
 
     @inlineCallbacks
     def ensure(self, label: str, cidr: str, **options: Any) -> Generator[Deferred[Any], Any, None]:
@@ -139,7 +192,13 @@ class Networks:
             found += [stored.record for stored in page.items]
             cursor = page.cursor
             if not cursor:
-                return sorted(found, key=lambda network: network.label != self.default)
+                return sorted(found, key=lambda network: not self._first(network))
+
+    def _first(self, network: Network) -> bool:
+        """Whether launches use this one, of those that a project may use."""
+        if self._own:
+            return bool(network.project) and network.vlan is not None
+        return network.label == self.default
 
     @inlineCallbacks
     def free(self) -> Generator[Deferred[Any], Any, dict[str, int]]:
@@ -166,6 +225,34 @@ class Networks:
 
 def _unique(label: str) -> str:
     return f"network:{label}"
+
+
+def _checked(manager: str, vlan: int | None, cidr: str, project: str, cidr_v6: str) -> str:
+    """
+    @return: the range of IPv6, as it is written.
+    @raise InvalidValue: these don't go together.
+    """
+    if manager not in MANAGERS:
+        raise InvalidValue("manager", manager, f"one of {', '.join(MANAGERS)}")
+    if vlan is not None and manager != "vlan":
+        raise InvalidValue("vlan", str(vlan), f"a VLAN is of manager vlan, not of {manager}")
+    if vlan is not None and not 1 <= vlan <= 4094:
+        raise InvalidValue("vlan", str(vlan), "a tag from 1 to 4094")
+    if manager == "vlan" and not project and not (vlan and cidr):
+        raise InvalidValue("project", "", "whose the VLAN is to be, or its tag and range")
+    if manager != "vlan" and not cidr:
+        raise InvalidValue("cidr", "", "an IPv4 range, as 10.0.0.0/16")
+    if not cidr_v6:
+        return ""
+    if manager == "flat":
+        raise InvalidValue("cidr_v6", cidr_v6, "manager flat leaves addresses to others")
+    try:
+        range_ = IPNetwork(cidr_v6)
+    except (AddrFormatError, ValueError):
+        raise InvalidValue("cidr_v6", cidr_v6, "an IPv6 range, as fd00:10::/64") from None
+    if range_.version != 6 or range_.prefixlen != 64 or range_.ip != range_.network:
+        raise InvalidValue("cidr_v6", cidr_v6, "a /64 of IPv6 that begins at its own address")
+    return str(range_)
 
 
 def _range(cidr: str, reserved: int) -> IPNetwork:

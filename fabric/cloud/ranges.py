@@ -38,7 +38,7 @@ class Ranges:
             another range.
         @raise AlreadyExists: a range of that label exists.
         """
-        wanted = _network(cidr)
+        wanted = ipv4_range(cidr)
         others = yield self.list()
         for other in others:
             range_ = IPNetwork(other.cidr)
@@ -94,7 +94,7 @@ class Ranges:
                 return found
 
 
-def _network(cidr: str) -> IPNetwork:
+def ipv4_range(cidr: str) -> IPNetwork:
     try:
         network = IPNetwork(cidr)
     except (AddrFormatError, ValueError):

@@ -216,6 +216,9 @@ def _roles() -> list[Command]:
     ]
 
 
+_NETWORK_REST = ("reserved", "dns", "project", "manager")
+
+
 def _networks() -> list[Command]:
     return [
         Command(
@@ -223,22 +226,24 @@ def _networks() -> list[Command]:
             "every network",
             (),
             ask("DescribeNetworks"),
-            rows("id", "label", "cidr", "gateway", "manager", "bridge", "addresses", "free", "project"),
+            rows("id", "label", "cidr", "gateway", "manager", "bridge", "vlan", "addresses", "free", "project"),
         ),
         Command(
             "network create",
             "make a network and its pool of addresses",
             (
                 argument("label", metavar="LABEL"),
-                argument("cidr", metavar="RANGE", help="as 10.1.0.0/16"),
+                argument("cidr", metavar="RANGE", nargs="?", help="as 10.1.0.0/16; of manager vlan it may be left out"),
+                argument("--cidr-v6", dest="cidr_v6", metavar="RANGE", help="a /64 of IPv6 addresses, as fd00:10::/64"),
                 argument("--gateway", help="its address; the first of the range without it"),
                 argument("--bridge", help="the Linux bridge on compute hosts"),
+                argument("--vlan", type=int, metavar="TAG", help="with manager vlan; a free one without it"),
                 argument("--reserved", type=int, help="how many of its first addresses are not given away"),
                 argument("--dns", action="append", help="a name server's address; may be repeated"),
                 argument("--for-project", dest="project", help="whose it is; everybody's without it"),
-                argument("--manager", choices=("flat",)),
+                argument("--manager", choices=("flat", "flatdhcp", "vlan")),
             ),
-            ask("CreateNetwork", "label", "cidr", "gateway", "bridge", "reserved", "dns", "project", "manager"),
+            ask("CreateNetwork", "label", "cidr", "cidr_v6", "gateway", "bridge", "vlan", *_NETWORK_REST),
             pairs,
         ),
         Command(
@@ -305,6 +310,20 @@ def _hosts() -> list[Command]:
         ]
     return [
         *found,
+        Command(
+            "host evacuate",
+            "let nothing new on a host, and move what runs there to others",
+            (host,),
+            ask("EvacuateHost", "host"),
+            rows("instance", "destination", "why"),
+        ),
+        Command(
+            "instance migrate",
+            "move an instance to another host while it runs",
+            (argument("instance", metavar="INSTANCE"), argument("--to", dest="host", default="", help="that host")),
+            ask("MigrateInstance", "instance", "host"),
+            pairs,
+        ),
         Command(
             "host explain",
             "why each host was not chosen for an instance",

@@ -9,6 +9,7 @@ from functools import cache
 import attrs
 from netaddr import IPNetwork
 
+from fabric.model.project_range import subnet_pool, vlan_pool
 from fabric.model.record import ALL, PUBLIC, Derived, Record
 
 
@@ -23,6 +24,8 @@ class Network(Record):
     @ivar bridge: the Linux bridge on compute hosts.
     @ivar vlan: tag, None for none.
     @ivar cidr_v6: a /64 of IPv6 addresses, or empty.
+    @ivar range: id of the L{fabric.model.project_range.ProjectRange} whose
+        VLAN and addresses it has; empty for none.
     """
 
     kind = "network"
@@ -41,18 +44,38 @@ class Network(Record):
     created_at: float = 0.0
     tags: dict[str, str] = attrs.field(factory=dict)
     cidr_v6: str = ""
+    range: str = ""
 
     def derived(self) -> Derived:
-        """Filed for its project, or for all, with its label unique."""
+        """
+        Filed for its project, or for all, with its label unique; and its VLAN,
+        and that it is its project's own.
+        """
+        unique = [f"network:{self.label}"]
+        facets = [("label", self.label), ("cidr", self.cidr)]
+        if self.vlan is not None:
+            unique.append(f"network_vlan:{self.vlan}")
+            facets.append(("vlan", str(self.vlan)))
+            if self.project:
+                unique.append(own_network(self.project))
+        pools = ((vlan_pool(self.range), str(self.vlan)), (subnet_pool(self.range), self.cidr)) if self.range else ()
         return Derived(
             scopes=(self.project or PUBLIC, ALL),
-            facets=(("label", self.label), ("cidr", self.cidr)),
-            unique=(f"network:{self.label}",),
+            facets=tuple(facets),
+            unique=tuple(unique),
+            pools=pools,
         )
 
     def pool_members(self) -> dict[str, tuple[str, ...]]:
         """One pool: every address but the reserved ones and the broadcast."""
         return {"fixed:" + self.id: _addresses(self.cidr, self.reserved)}
+
+
+def own_network(project: str) -> str:
+    """
+    @return: the unique name of a project's own VLAN network.
+    """
+    return f"own_network:{project}"
 
 
 @cache

@@ -10,9 +10,9 @@ from typing import Any
 from fabric.compute.fake import FakeHypervisor
 from fabric.compute.service import ComputeService
 from fabric.faults import IFaults
-from fabric.network.fake import FakeNetwork
 from fabric.network.service import NetworkService
 from fabric.settings import Settings
+from fabric.tap.networks import network_driver
 from fabric.volume.fake import FakeVolumes
 from fabric.volume.service import VolumeService
 
@@ -46,7 +46,7 @@ def network(reactor: Any, settings: Settings, queue: Any, points: IFaults) -> Ne
     """
     return NetworkService(
         queue,
-        FakeNetwork(_kept(settings, "network"), reactor, settings.fake),
+        network_driver(reactor, settings, _kept(settings, "network")),
         settings.host_name,
         settings.zone,
         reactor,

@@ -37,6 +37,7 @@ def assembled(reactor: Any, settings: Settings, store: IStore, queue: Any, point
     rules = Rules(
         quotas=attrs.asdict(settings.quota),
         network=settings.network.label,
+        own_networks=settings.network.manager == "vlan",
         zone=settings.zone,
         resend_after=controller.resend_seconds,
         down_after=controller.service_down_time,
@@ -54,9 +55,25 @@ def first_start(reactor: Any, settings: Settings, parts: Assembly) -> Generator[
     """
     yield parts.cloud.images.ensure_samples(reactor.seconds())
     wanted = settings.network
-    if wanted.label:
+    if wanted.manager == "vlan":
+        yield parts.cloud.networks.projects.ensure_range(
+            "projects",
+            wanted.cidr,
+            size=wanted.vlan_network_size,
+            first_vlan=wanted.vlan_start,
+            vlans=wanted.vlan_count,
+            reserved=wanted.reserved,
+            dns=wanted.dns,
+        )
+    elif wanted.label:
         yield parts.cloud.networks.ensure(
-            wanted.label, wanted.cidr, bridge=wanted.bridge, reserved=wanted.reserved, dns=wanted.dns
+            wanted.label,
+            wanted.cidr,
+            bridge=wanted.bridge,
+            reserved=wanted.reserved,
+            dns=wanted.dns,
+            manager=wanted.manager,
+            cidr_v6=wanted.cidr_v6,
         )
     if wanted.floating:
         yield parts.cloud.ranges.ensure("public", wanted.floating)

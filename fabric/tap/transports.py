@@ -25,6 +25,7 @@ from fabric.model.keypair import KeyPair
 from fabric.model.metadata_options import MetadataDefaults
 from fabric.model.network import Network
 from fabric.model.placement_group import PlacementGroup
+from fabric.model.project_range import ProjectRange
 from fabric.model.quota import Quota
 from fabric.model.record import Record
 from fabric.model.reservation import Reservation
@@ -57,6 +58,7 @@ KINDS: dict[str, type[Record]] = {
         KeyPair,
         SecurityGroup,
         Network,
+        ProjectRange,
         Service,
         Stray,
         Quota,

@@ -19,6 +19,7 @@ from fabric.model.keypair import KeyPair
 from fabric.model.metadata_options import MetadataDefaults
 from fabric.model.network import Network
 from fabric.model.placement_group import PlacementGroup
+from fabric.model.project_range import ProjectRange
 from fabric.model.quota import Quota
 from fabric.model.record import ALL, Derived, Record, tag_facets
 from fabric.model.reservation import Reservation
@@ -86,6 +87,7 @@ KINDS: Mapping[str, type[Record]] = {
         Image,
         SecurityGroup,
         Network,
+        ProjectRange,
         Service,
         Stray,
         Quota,

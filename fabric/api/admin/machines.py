@@ -44,6 +44,20 @@ class MachineActions:
         return self._cloud.hosts.set_disabled(caller, host, topic, disabled, reason)
 
     @action
+    @inlineCallbacks
+    def EvacuateHost(self, caller: Caller, host: str) -> Result:
+        """Let nothing new on a host, and begin to move away what runs there."""
+        departures = yield self._cloud.migrations.evacuate(caller, host)
+        return [encode(departure) for departure in departures]
+
+    @action
+    @inlineCallbacks
+    def MigrateInstance(self, caller: Caller, instance: str, host: str = "") -> Result:
+        """Begin to move an instance that runs to another host."""
+        departure = yield self._cloud.migrations.migrate(caller, instance, host)
+        return encode(departure)
+
+    @action
     def DescribeRefusals(self, caller: Caller, instance: str) -> Deferred[dict[str, str]]:
         """Why each host was not chosen for an instance."""
         return self._cloud.hosts.explain(instance)
@@ -73,17 +87,19 @@ class MachineActions:
         self,
         caller: Caller,
         label: str,
-        cidr: str,
+        cidr: str = "",
         gateway: str | None = None,
-        bridge: str = "br100",
+        bridge: str = "",
         reserved: int = 2,
         dns: list[str] = [],  # noqa: B006
         project: str = "",
         manager: str = "flat",
+        vlan: int | None = None,
+        cidr_v6: str = "",
     ) -> Result:
         """Make a network and its pool of addresses."""
         network = yield self._cloud.networks.create(
-            caller, label, cidr, gateway, bridge, reserved, dns, project, manager
+            caller, label, cidr, gateway, bridge, reserved, dns, project, manager, vlan, cidr_v6
         )
         return encode(network)
 

@@ -24,8 +24,24 @@ def _evolved(host: HostNetwork, **fields: object) -> HostNetwork:
 
 
 def expressed(network: NetworkOrder) -> Change:
-    """It has this network; ports of one of this id stay."""
-    return lambda host: _evolved(host, networks=host.networks | {network.id: network})
+    """
+    It has this network; ports of one of this id stay.  One that has no ports
+    here and that had the same bridge or VLAN is no more: the cloud has given
+    that to another.
+    """
+
+    def change(host: HostNetwork) -> HostNetwork:
+        used = {port.network for port in host.ports.values()}
+        networks = {id: old for id, old in host.networks.items() if id in used or not _displaced(old, network)}
+        return _evolved(host, networks=networks | {network.id: network})
+
+    return change
+
+
+def _displaced(old: NetworkOrder, new: NetworkOrder) -> bool:
+    if old.id == new.id:
+        return False
+    return old.bridge == new.bridge or (old.vlan is not None and old.vlan == new.vlan)
 
 
 def retired(network: str) -> Change:
