@@ -20,7 +20,7 @@ from fabric.network.linux.conntrack import Conntrack
 from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.nft import Nft
 from fabric.network.linux.packetfilter import PacketFilter
-from fabric.network.linux.plan import gateway_mac
+from fabric.network.linux.plan import Uplinks, gateway_mac
 from fabric.network.linux.ruleset import Outside
 from fabric.testing.guests import NetnsGuest, Party
 from fabric.testing.namespaces import Namespaces
@@ -56,11 +56,10 @@ class FilteredHost(TestCase):
         self.addCleanup(deferToThread, self.namespaces.remove)
         return deferToThread(self._make)
 
-    def filter_of(self, host: str) -> PacketFilter:
+    def filter_of(self, host: str, uplinks: Uplinks | None = None) -> PacketFilter:
         """A new process's packet filters of a host."""
-        commands = (self.namespaces.command(host, [tool]) for tool in ("nft", "conntrack"))
-        nft, conntrack = commands
-        outside = Outside("pub0", PUBLIC, 8775)
+        nft, conntrack = (self.namespaces.command(host, [tool]) for tool in ("nft", "conntrack"))
+        outside = Outside("pub0", PUBLIC, 8775, uplinks or Uplinks())
         return PacketFilter(Nft(reactor, nft), outside, Conntrack(reactor, conntrack))
 
     def group(self, id: str, *rules: RuleOrder, members: tuple[str, ...] | None = None) -> None:

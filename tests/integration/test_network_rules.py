@@ -235,9 +235,7 @@ class GroupTests(FilteredHost):
         client, _ = yield self.pair(opens("tcp", 22, 22, "fd00:1::/64"), opens("icmpv6", 128, -1, "fe80::/10"))
         for number, guest in enumerate((client, _), 2):
             yield self.later(guest.has_address, f"fd00:1::16:3eff:fe00:{number}/64")
-        self.assertEqual(
-            (yield self.reached(client, 22, 23, address="fd00:1::16:3eff:fe00:3")), [True, False]
-        )
+        self.assertEqual((yield self.reached(client, 22, 23, address="fd00:1::16:3eff:fe00:3")), [True, False])
         self.assertFalse((yield self.later(client.pings, "fd00:1::16:3eff:fe00:3")))
         self.assertTrue((yield self.later(client.pings, "fe80::16:3eff:fe00:3%eth0")))
         self.group("clients", SEND, members=("fd00:1::16:3eff:fe00:2",))
