@@ -41,7 +41,8 @@ class NoFaults:
 @implementer(IFaults)
 class ArmedFaults:
     """
-    Kill this process, as C{kill -9} would, when an armed point is reached.
+    Kill this process, as C{kill -9} would, when an armed point is reached;
+    the last that it writes to its standard error is which.
     """
 
     def __init__(self, points: Iterable[str]) -> None:
@@ -50,4 +51,5 @@ class ArmedFaults:
     def reach(self, name: str) -> None:
         """End the process at once when C{name} is armed."""
         if name in self._points:
+            os.write(2, f"killed at {name}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)

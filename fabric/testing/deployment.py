@@ -99,7 +99,8 @@ class AllInOne:
         self.process.stop()
 
 
-SINGLE = {"cloud-api": 1, "cloud-controller": 1, "cloud-scheduler": 1, "cloud-compute": 1, "cloud-network": 1}
+SERVICES = ("cloud-api", "cloud-controller", "cloud-scheduler", "cloud-compute", "cloud-network", "cloud-volume")
+SINGLE = dict.fromkeys(SERVICES, 1)
 DOUBLE = dict.fromkeys(SINGLE, 2)
 """How many processes of each service there are; the hosts' ones are on as many hosts."""
 
@@ -111,6 +112,7 @@ class Deployment:
     Every service in a process of its own, on a RabbitMQ, a Redis and an
     OpenLDAP that are private too.
 
+    @ivar directory: where logs and data go.
     @ivar rabbitmq, redis, slapd: those servers; use them by L{wait}.
     @ivar services: the processes by name, as C{cloud-api.1}.
     @ivar ports: of the EC2 doors.
@@ -129,7 +131,7 @@ class Deployment:
         @param counts: how many of each; L{DOUBLE} if None.
         """
         self._reactor = reactor
-        self._directory = directory
+        self.directory = directory
         self._settings = dict(settings or {})
         self._counts = dict(counts or DOUBLE)
         self.rabbitmq = RabbitMQServer(reactor)
@@ -159,7 +161,7 @@ class Deployment:
 
     def start(self) -> None:
         """Start the servers, then all services, and wait until they are well."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         for server in (self.rabbitmq, self.redis, self.slapd):
             self._stops.append(server.stop)
             self.wait(server.start)
@@ -176,8 +178,11 @@ class Deployment:
     def _all_reported(self) -> bool:
         """Whether the controller has heard of every host; before that nothing is launched there."""
         beats = self.wait(self.store.beats)
-        hosts = range(1, self._counts.get("cloud-compute", 0) + 1)
-        return all(f"compute.node{number}" in beats for number in hosts)
+        return all(
+            f"{topic}.node{number}" in beats
+            for topic in ("compute", "volume")
+            for number in range(1, self._counts.get(f"cloud-{topic}", 0) + 1)
+        )
 
     @inlineCallbacks
     def _bootstrap(self) -> Generator[Deferred[Any], Any, User]:
@@ -190,7 +195,7 @@ class Deployment:
         return user
 
     def _add(self, name: str, number: int) -> None:
-        directory = self._directory / f"node{number}"
+        directory = self.directory / f"node{number}"
         directory.mkdir(exist_ok=True)
         port = free_port()
         arguments = [name, "--data", str(directory / "data"), "--host", f"node{number}"]
@@ -201,7 +206,7 @@ class Deployment:
             arguments += ["--operations", f"tcp:{port}:interface=127.0.0.1"]
         settings = self._connections() | self._settings
         service = f"{name}.{number}"
-        self.services[service] = TwistdProcess(service, arguments, self._directory, port, settings)
+        self.services[service] = TwistdProcess(service, arguments, self.directory, port, settings)
 
     def _connections(self) -> dict[str, str]:
         broker = self.rabbitmq.endpoint.removeprefix("tcp:")

@@ -132,9 +132,13 @@ class VolumeWorker:
         self.log.info("{request_id}: {id} is for {host} now", request_id=context.request_id, id=id, host=host)
         return connection  # type: ignore[no-any-return]
 
-    def unexport(self, id: str, host: str, order: int, context: Context = NOBODY) -> Deferred[None]:
+    @inlineCallbacks
+    def unexport(
+        self, id: str, host: str, order: int, context: Context = NOBODY
+    ) -> Generator[Deferred[Any], Any, None]:
         """See L{IVolumeWorker.unexport}."""
-        return self._turns.run(id, lambda: self._in_time(self._driver.unexport(id, host, order)))
+        yield self._turns.run(id, lambda: self._in_time(self._driver.unexport(id, host, order)))
+        self._faults.reach("volume.unexported")
 
     def describe(self, context: Context = NOBODY) -> Deferred[dict[str, Any]]:
         """See L{IVolumeWorker.describe}."""

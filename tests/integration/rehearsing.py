@@ -20,23 +20,52 @@ from fabric.testing.processes import await_true
 
 ROOMS = Path(__file__).resolve().parents[2] / "fabric"
 
+DOORS = ("cloud-api", "cloud-controller")
+EVERYONE = (*DOORS, "cloud-compute", "cloud-network", "cloud-scheduler", "cloud-volume")
 SERVICES = {
-    "cloud": ("cloud-api", "cloud-controller"),
+    "cloud": DOORS,
     "compute": ("cloud-compute",),
     "network": ("cloud-network",),
     "scheduler": ("cloud-scheduler",),
+    "volume": ("cloud-volume",),
 }
 """Which services may reach the points of a room; all of them for other rooms."""
 
-ELSEWHERE = re.compile(
-    r"volume|snapshot|image|disk|grow|export|address|associat|cloud\.attach|cloud\.detach"
-    r"|rules|members|regrouped|groups_adopted|groups_written|network_adopted|network\.reported"
+INSTANCES = (
+    *("cloud.launch_written", "cloud.start_written", "cloud.stop_written", "cloud.reboot_written"),
+    *("cloud.terminate_written", "cloud.report_received", "cloud.report_written", "cloud.adopted"),
+    *("scheduler.received", "scheduler.chosen", "scheduler.claimed", "scheduler.ordered"),
+    *("compute.received", "compute.attached", "compute.spawned", "compute.stopped", "compute.reported"),
+    *("compute.destroyed", "compute.detached", "compute.disks_exported"),
+    *("network.expressed", "network.plugged", "network.unplugged"),
 )
-"""
-Points in the lives of other nouns, which the plain life of an instance does not
-pass; the tests of those nouns rehearse them.  What is not named here is
-rehearsed as soon as the sources have it.
-"""
+"""Steps in the plain life of an instance."""
+
+ADDRESSES = (
+    *("cloud.address_allocated", "cloud.address_associated", "cloud.address_disassociated"),
+    *("cloud.address_released", "cloud.addresses_confirmed", "cloud.network_adopted"),
+    *("network.associated", "network.disassociated", "network.reported"),
+)
+"""Steps in the life of a floating address."""
+
+STORAGE = (
+    *("cloud.volume_written", "cloud.volume_placed", "cloud.volume_report_written", "cloud.grow_written"),
+    *("cloud.volume_deleted", "cloud.attach_written", "cloud.detach_written", "cloud.disk_report_written"),
+    *("cloud.snapshot_written", "cloud.snapshot_deleted", "cloud.image_written", "cloud.image_reported"),
+    *("volume.received", "volume.created", "volume.grown", "volume.deleted", "volume.exported"),
+    *("volume.unexported", "volume.snapshot_made", "volume.snapshot_deleted", "volume.reported"),
+    *("compute.exported", "compute.disk_attached", "compute.disk_detached", "compute.image_captured"),
+)
+"""Steps in the lives of volumes, snapshots and images."""
+
+GROUPS = (
+    *("cloud.rules_written", "cloud.rules_sent", "cloud.groups_written", "cloud.regrouped"),
+    *("cloud.members_sent", "cloud.groups_adopted", "network.groups_applied", "network.regrouped"),
+)
+"""Steps in the lives of security groups."""
+
+LISTS = {"test_kill": INSTANCES, "test_kill_addresses": ADDRESSES, "test_kill_volumes": (*STORAGE, *GROUPS)}
+"""Which module's processes die at which points."""
 
 PATIENCE = 45.0
 """Seconds within which everything must have come to rest."""
@@ -49,13 +78,20 @@ _POINT = re.compile(r'reach\("([a-z_]+\.[a-z_]+)"\)')
 
 def fault_points() -> list[str]:
     """
-    Every point that the sources name and an instance's life may pass.
+    Every point that the sources name.
     """
     found: set[str] = set()
     for path in ROOMS.rglob("*.py"):
         if path.name != "faults.py" and "testing" not in path.parts:
             found.update(_POINT.findall(path.read_text()))
-    return sorted(point for point in found if not ELSEWHERE.search(point))
+    return sorted(found)
+
+
+def services_at(point: str) -> tuple[str, ...]:
+    """
+    The services that may reach a point.
+    """
+    return SERVICES.get(point.partition(".")[0], EVERYONE)
 
 
 class Refused(Exception):

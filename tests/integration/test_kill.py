@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from fabric.testing.deployment import BRISK, Deployment
 from fabric.testing.processes import await_true, healthy
-from tests.integration.rehearsing import SERVICES, Stubborn, at_rest, fault_points
+from tests.integration.rehearsing import INSTANCES, Stubborn, at_rest, services_at
 
 FINAL = {"running", "stopped", "terminated"}
 
@@ -82,9 +82,8 @@ class KillTests(TestCase):
 
     def _every_fault_point(self) -> None:
         image, armed, unreached = self._image(), set[str](), []
-        everyone = tuple({name.partition(".")[0] for name in self.cloud.services})
-        for point in fault_points():
-            services = set(SERVICES.get(point.partition(".")[0], everyone))
+        for point in INSTANCES:
+            services = set(services_at(point))
             self.deaths = []
             self._rearm(armed - services, services, point)
             armed = services

@@ -16,19 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from fabric.testing.deployment import BRISK, Deployment
 from fabric.testing.processes import await_true, healthy
-from tests.integration.rehearsing import SERVICES, Refused, Stubborn, at_rest
-
-POINTS = (
-    "cloud.address_allocated",
-    "cloud.address_associated",
-    "cloud.address_disassociated",
-    "cloud.address_released",
-    "cloud.addresses_confirmed",
-    "cloud.network_adopted",
-    "network.associated",
-    "network.disassociated",
-    "network.reported",
-)
+from tests.integration.rehearsing import ADDRESSES, Refused, Stubborn, at_rest, services_at
 
 _HELD = re.compile(r"<allocationId>(eipalloc-[0-9a-f]+)</allocationId>")
 _PUBLIC = re.compile(r"<publicIp>([0-9.]+)</publicIp>")
@@ -66,8 +54,8 @@ class AddressKillTests(TestCase):
     def _every_fault_point(self) -> None:
         image = "ami-" + self.client.ask("DescribeImages").partition("<imageId>ami-")[2].partition("<")[0]
         armed, unreached = set[str](), []
-        for point in POINTS:
-            services = set(SERVICES[point.partition(".")[0]])
+        for point in ADDRESSES:
+            services = set(services_at(point))
             self.deaths = []
             self._rearm(armed - services, services, point)
             armed = services

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
-from fabric.testing.bench import cells, queues, rack, stage
+from fabric.testing.bench import cells, nouns, queues, rack, stage
 from fabric.testing.bench.cells import QUICK, Account, Effort
 from fabric.testing.bench.report import Results, Verdict, document, table
 from fabric.testing.bench.stage import Stage
@@ -94,6 +94,29 @@ class Run:
         cells.stall(self.results, self.effort, self.account(self.effort.most))
         self.judge(cells.judge_stall(self.results))
 
+    def volumes(self) -> None:
+        """Listing volumes."""
+        self._noun("volumes")
+
+    def addresses(self) -> None:
+        """Listing addresses."""
+        self._noun("addresses")
+
+    def groups(self) -> None:
+        """Listing groups; then a rule in one of few and one of many members."""
+        self._noun("groups")
+        few, many = self.account(self.effort.least), self.account(cells.PEER_MOST)
+        nouns.rules(self.results, self.effort, [few, many])
+        self.judge(nouns.judge_rules(self.results, few.size, many.size))
+
+    def _noun(self, plural: str) -> None:
+        [noun] = [each for each in nouns.NOUNS if each.plural == plural]
+        sizes = (self.effort.least, self.effort.most)
+        shelves = [nouns.stock(self.servers.cloud(f"{plural}-{size}"), noun, size) for size in sizes]
+        self.say(f"  {plural} are there")
+        nouns.describe(self.results, self.effort, shelves, [self.account(self.effort.most)], self.servers.bare())
+        self.judge(nouns.judge_describe(self.results, self.effort, noun))
+
     def rack(self) -> None:
         """What only services in their own processes can show."""
         rack.measure(self.results, self.effort, self.servers)
@@ -108,6 +131,9 @@ GROUPS: dict[str, Group] = {
     "stall": Run.stall,
     "cycles": Run.cycles,
     "keys": Run.keys,
+    "volumes": Run.volumes,
+    "addresses": Run.addresses,
+    "groups": Run.groups,
     "rack": Run.rack,
 }
 """Every group, in the order in which a whole run takes them."""

@@ -28,6 +28,11 @@ ROOMY = {
     "fake.disk_gb": "100000000",
     "fake.boot_seconds": "0",
     "fake.stop_seconds": "0",
+    "quota.volumes": "1000000",
+    "quota.gigabytes": "1000000000",
+    "quota.addresses": "1000000",
+    "quota.groups": "1000000",
+    "network.floating": "172.16.0.0/16",
 }
 """Settings under which nothing but the code itself takes time or says no."""
 

@@ -1,0 +1,101 @@
+"""
+What a service manager does, for the kill tests: whoever has died is started
+again, and is to die at all points at which it has not died yet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from fabric.testing.deployment import Deployment
+from fabric.testing.processes import TwistdProcess, await_true, healthy
+
+ENOUGH = 2
+"""Deaths at one point: both doors, or both of a kind of host."""
+
+_KILLED = re.compile(rb"^killed at (\S+)$", re.M)
+
+
+class Supervisor:
+    """
+    Sees to all services of a deployment.
+
+    @ivar deaths: by point, the names of the processes that died there.
+    """
+
+    def __init__(self, cloud: Deployment, places: Mapping[str, Iterable[str]]) -> None:
+        """
+        @param places: by point, the services that may reach it.
+        """
+        self._cloud = cloud
+        self._places = {point: set(services) for point, services in places.items()}
+        self._read: dict[str, int] = {}
+        self.deaths: dict[str, list[str]] = {point: [] for point in places}
+
+    @property
+    def unreached(self) -> list[str]:
+        """Points at which nobody died."""
+        return sorted(point for point, names in self.deaths.items() if not names)
+
+    def arm(self) -> None:
+        """Run whatever may reach a point anew, so that it dies there."""
+        for process in self._cloud.services.values():
+            if self._armed(process):
+                process.kill()
+                self._start(process)
+        self.await_well()
+
+    def mend(self) -> None:
+        """
+        Start the dead.
+
+        @raise AssertionError: one has died of something else.
+        """
+        for process in self._cloud.services.values():
+            if not process.alive:
+                self._note(process)
+                self._start(process)
+
+    def await_well(self) -> None:
+        """Start the dead until all are well."""
+        await_true(self._settled, "all are well")
+
+    def disarm(self) -> None:
+        """Run everything that may still be killed anew, to live on."""
+        armed = [process for process in self._cloud.services.values() if self._armed(process)]
+        self._places = {}
+        for process in armed:
+            process.kill()
+            process.start()
+        self.await_well()
+
+    def restart(self, service: str) -> None:
+        """Run all of a service anew, as for an upgrade."""
+        for process in self._cloud.of(service):
+            process.kill()
+            self._start(process)
+        self.await_well()
+
+    def _settled(self) -> bool:
+        self.mend()
+        return all(healthy(process.port) for process in self._cloud.services.values())
+
+    def _armed(self, process: TwistdProcess) -> list[str]:
+        service = process.name.partition(".")[0]
+        return [
+            point
+            for point, services in self._places.items()
+            if service in services and process.name not in self.deaths[point] and len(self.deaths[point]) < ENOUGH
+        ]
+
+    def _start(self, process: TwistdProcess) -> None:
+        self._read[process.name] = process.log.stat().st_size
+        points = self._armed(process)
+        process.start({"faults": ",".join(points)} if points else None)
+
+    def _note(self, process: TwistdProcess) -> None:
+        said = process.log.read_bytes()[self._read.get(process.name, 0) :]
+        killed = _KILLED.findall(said)
+        assert killed, f"{process.name} died of itself:\n{process.tail()}"
+        self.deaths[killed[-1].decode()].append(process.name)
