@@ -17,6 +17,7 @@ from fabric.cloud.instances import Instances
 from fabric.cloud.keypairs import KeyPairs
 from fabric.cloud.listings import Listings
 from fabric.cloud.metadata_options import MetadataSettings
+from fabric.cloud.migrations import Migrations
 from fabric.cloud.networks import Networks
 from fabric.cloud.placement_groups import PlacementGroups
 from fabric.cloud.quotas import Quotas
@@ -54,3 +55,4 @@ class Cloud:
     flavors: Flavors
     metadata_settings: MetadataSettings
     guests: Guests
+    migrations: Migrations

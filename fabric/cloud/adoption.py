@@ -82,6 +82,8 @@ class Adoption:
         stop: list[Instance] = []
         for id, instance in instances.items():
             domain = present.get(id)
+            if instance.migration is not None:
+                continue
             if _missing(instance, present):
                 news.append(_lost(instance, domain))
             elif domain is not None and domain.state == "running" and _answers(instance, domain):
@@ -102,7 +104,11 @@ class Adoption:
         has elsewhere are removed, those that it does not know are kept aside.
         """
         found = yield self._store.read(Instance, [domain.id for domain in domains])
-        ours = [domain.id for domain, stored in zip(domains, found, strict=True) if stored is not None]
+        ours = [
+            domain.id
+            for domain, stored in zip(domains, found, strict=True)
+            if stored is not None and not _expected(stored.record, host)
+        ]
         if ours:
             yield self._orders.remove(request_id, host, ours)
         for domain, stored in zip(domains, found, strict=True):
@@ -170,8 +176,15 @@ class Adoption:
         return {domain.id: domain for domain in (decode(Domain, each) for each in answer)}
 
 
+def _expected(instance: Instance, host: str) -> bool:
+    """Whether it is on its way to a host."""
+    return instance.migration is not None and instance.migration.destination == host
+
+
 def _missing(instance: Instance, present: dict[str, Domain]) -> bool:
     """Whether state says that it runs and its host says that it does not."""
+    if instance.migration is not None:
+        return False  # it may be there already; the order to move it, sent again, finds out
     domain = present.get(instance.id)
     return instance.state == "running" and (domain is None or domain.state != "running")
 

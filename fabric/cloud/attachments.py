@@ -128,6 +128,8 @@ class Attachments:
             raise InUse("volume", volume.id, volume.attachment.instance)
         if instance.state not in ("running", "stopped"):
             raise WrongState("instance", instance.id, instance.state, ["running"])
+        if instance.migration is not None:
+            raise WrongState("instance", instance.id, "being moved to another host", ["running"])
         taken = moved(volume, "attach", now)
         check_free(instance, device)
         if instance.zone != volume.zone:
@@ -260,10 +262,11 @@ def confirm_roots(
     @param records: instances as they are about to be written.
     @return: the same, with their roots C{attached}.
     """
-    roots = {each.root.volume for each in records if each.state == "running" and each.root and each.root.state == "attaching"}
-    if not roots:
+    roots = [each.root for each in records if each.state == "running"]
+    arriving = [root.volume for root in roots if root is not None and root.state == "attaching"]
+    if not arriving:
         return list(records)
-    found = yield store.read(Volume, list(roots))
+    found = yield store.read(Volume, arriving)
     there: dict[str, Disk] = {}
     for stored in found:
         attachment = stored.record.attachment if stored is not None else None

@@ -116,6 +116,7 @@ def _left(instance: Instance, now: float, review_at: float) -> Instance:
     An instance after its host was lost: pending where it should run, stopped
     where it should not, gone where it was to go; on no host.
     """
+    instance = attrs.evolve(instance, migration=None)
     changes: dict[str, Any] = {"host": "", "on_host": False, "order": instance.order + 1, "review_at": review_at}
     if instance.state in ("pending", "running"):
         return attrs.evolve(moved(instance, "relocate", now), **changes)

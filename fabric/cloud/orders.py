@@ -74,6 +74,22 @@ class Orders:
         """
         yield self._whole(request_id, instances, "reboot", lambda remote, machines: remote.reboot(machines, False))
 
+    @inlineCallbacks
+    def migrate(self, request_id: str, instances: Iterable[Instance]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Order instances to be moved to the hosts that they have room on.
+        """
+        going = {each.id: each.migration for each in instances if each.migration}
+
+        def move(remote: Any, machines: list[dict[str, Any]]) -> Deferred[None]:
+            orders = [
+                {"machine": each, "destination": going[each["id"]].destination, "order": going[each["id"]].order}
+                for each in machines
+            ]
+            return remote.migrate(orders)  # type: ignore[no-any-return]
+
+        yield self._whole(request_id, instances, "migrate", move)
+
     def stop(self, request_id: str, instances: Iterable[Instance], force: bool = False) -> Deferred[None]:
         """
         Order instances to be shut down.

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from fabric.cloud.associations import end_associations
 from fabric.cloud.attachments import confirm_roots, release_disks
 from fabric.cloud.enforcement import Enforcement, Place
+from fabric.cloud.followers import follow
 from fabric.cloud.instances import leaving
 from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.orders import Orders
@@ -25,8 +26,8 @@ from fabric.cloud.retry import until_written
 from fabric.compute.interface import MachineReport
 from fabric.faults import IFaults
 from fabric.model.address import Address
-from fabric.model.instance import Instance, StateReason, moved
-from fabric.store.interface import IStore, Stored
+from fabric.model.instance import Instance, Migration, StateReason, moved
+from fabric.store.interface import IStore, Stored, Transaction
 
 INTERNAL = "Server.InternalError"
 
@@ -37,6 +38,7 @@ class _Outcome:
 
     remove: list[Instance] = attrs.field(factory=list)
     freed: list[Address] = attrs.field(factory=list)
+    settled: list[Instance] = attrs.field(factory=list)
     strange: list[str] = attrs.field(factory=list)
     members: dict[Place, set[str]] = attrs.field(factory=dict)
 
@@ -85,6 +87,8 @@ class Reports:
         yield self._enforcement.members(request_id, outcome.members)
         if outcome.freed:
             yield self._orders.addresses(request_id, outcome.freed)
+        if outcome.settled:
+            yield self._orders.resend(request_id, outcome.settled)
         if outcome.remove:
             yield self._orders.terminate(request_id, outcome.remove)
         if outcome.strange:
@@ -94,23 +98,30 @@ class Reports:
     def _take_once(
         self, request_id: str, host: str, reports: Sequence[MachineReport]
     ) -> Generator[Deferred[Any], Any, _Outcome]:
-        latest = {report.id: report for report in reports}
-        found = yield self._store.read(Instance, list(latest))
+        by_id: dict[str, list[MachineReport]] = {}
+        for report in reports:
+            by_id.setdefault(report.id, []).append(report)
+        found = yield self._store.read(Instance, list(by_id))
         now = self._clock.seconds()
         outcome = _Outcome()
         transaction = self._store.transaction(request_id)
         changed: list[tuple[Stored[Instance], Instance]] = []
-        for stored, report in zip(found, latest.values(), strict=True):
+        for stored, told in zip(found, by_id.values(), strict=True):
             if stored is None or stored.record.host != host:
-                self._strange(stored.record if stored else None, host, report, outcome)
+                self._strange(stored.record if stored else None, host, told[-1], outcome)
                 continue
-            record = reported(stored.record, report, now, self._resend_after)
-            outcome.concerns_groups(record, report)
+            record = stored.record
+            for report in told:
+                if record.host == host:  # else it was moved, and only then something was said
+                    record = reported(record, report, now, self._resend_after)
+                    outcome.concerns_groups(record, report)
             if record is not stored.record and record != stored.record:
                 changed.append((stored, record))
-        records = yield confirm_roots(self._store, transaction, [record for _, record in changed], now)
+        records, following = yield self._follow(transaction, changed, now, outcome)
+        records = yield confirm_roots(self._store, transaction, records, now)
         records = yield release_disks(self._store, transaction, records, now)
-        records, outcome.freed = yield end_associations(self._store, transaction, records, now + self._resend_after)
+        records, freed = yield end_associations(self._store, transaction, records, now + self._resend_after)
+        outcome.freed = [*following, *freed]
         for (stored, _), record in zip(changed, records, strict=True):
             transaction.update(stored, record)
             if record.order != stored.record.order or (record.on_host and not record.live):
@@ -119,14 +130,35 @@ class Reports:
             yield self._store.commit(transaction)
         return outcome
 
+    @inlineCallbacks
+    def _follow(
+        self,
+        transaction: Transaction,
+        changed: Sequence[tuple[Stored[Instance], Instance]],
+        now: float,
+        outcome: _Outcome,
+    ) -> Generator[Deferred[Any], Any, tuple[list[Instance], list[Address]]]:
+        """
+        Bring along what those have that were moved to another host.
+        """
+        records = [record for _, record in changed]
+        settled = [record for stored, record in changed if stored.record.migration and not record.migration]
+        if not settled:
+            return records, []
+        outcome.settled = settled
+        review_at = now + self._resend_after
+        followed, addresses = yield follow(self._store, transaction, settled, now, review_at)
+        by_id = {record.id: record for record in followed}
+        return [by_id.get(record.id, record) for record in records], addresses
+
     def _strange(self, instance: Instance | None, host: str, report: MachineReport, outcome: _Outcome) -> None:
         """
         A report about a machine that is not this host's.  One that state says
         is elsewhere or was ended before it had a host is removed; one that
         state does not know is left for L{Adoption} to quarantine.
         """
-        if report.state == "gone":
-            return
+        if report.state == "gone" or (instance and instance.migration and instance.migration.destination == host):
+            return  # what it is on its way to is told of by where it comes from
         self.log.warn(
             "{host} reports {id} as {state}, which is not its own", host=host, id=report.id, state=report.state
         )
@@ -139,10 +171,25 @@ def reported(instance: Instance, report: MachineReport, now: float, resend_after
     @return: the instance after its host's report; itself when the report is
         stale or says nothing new.
     """
+    if instance.migration is not None:
+        return _settled(instance, instance.migration, report, now, resend_after)
     if report.order and report.order < instance.order:
         return instance
     applied = _APPLY[report.state](instance, report, now, resend_after)
     return applied if applied is not None else instance
+
+
+def _settled(
+    instance: Instance, migration: Migration, report: MachineReport, now: float, resend_after: float
+) -> Instance:
+    """
+    While it is being moved only the outcome of that says anything: what else
+    was ordered is ordered again where it is then.
+    """
+    if report.order != migration.order or report.state not in ("moved", "not_moved"):
+        return instance
+    host = migration.destination if report.state == "moved" else instance.host
+    return attrs.evolve(instance, host=host, migration=None, review_at=now + resend_after)
 
 
 def _running(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance | None:
@@ -188,4 +235,16 @@ def failed(instance: Instance, now: float, reason: StateReason, resend_after: fl
     return moved(instance, "fail", now, reason, order=instance.order + 1, review_at=now + resend_after)
 
 
-_APPLY = {"running": _running, "stopped": _stopped, "gone": _gone, "failed": _failed}
+def _late(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance | None:
+    """The outcome of a migration that was settled already."""
+    return None
+
+
+_APPLY = {
+    "running": _running,
+    "stopped": _stopped,
+    "gone": _gone,
+    "failed": _failed,
+    "moved": _late,
+    "not_moved": _late,
+}

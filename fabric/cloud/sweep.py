@@ -111,6 +111,11 @@ class Sweep:
                 settled = attrs.evolve(stored.record, regrouped=(), regroup_at=0.0)
                 yield self._write(stored, settled)
                 continue
+            if stored.record.migration is not None and stored.record.live:
+                later = yield self._write(stored, attrs.evolve(stored.record, review_at=now + self._resend_after))
+                if later is not None and later.host in alive:
+                    yield self._orders.migrate("sweep", [later])
+                continue
             record = yield self._write(stored, self._next(stored.record, now))
             if record is not None and _waits(record) and (not record.host or record.host in alive):
                 send.append(record)

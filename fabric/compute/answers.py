@@ -16,6 +16,7 @@ from fabric.cloud.interface import ICloudWorker
 from fabric.compute.captures import Captures
 from fabric.compute.disks import Disks
 from fabric.compute.interface import IComputeDriver
+from fabric.compute.migrations import Migrations
 from fabric.compute.reporter import WAIT
 from fabric.model.codec import encode
 from fabric.rpc.interface import Address, Context, IQueue
@@ -35,6 +36,7 @@ class Answers:
     _clock: IReactorTime
     _disks: Disks
     _captures: Captures
+    _migrations: Migrations
 
     def attach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.attach_disks}."""
@@ -47,6 +49,18 @@ class Answers:
     def capture(self, machines: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.capture}."""
         return self._captures.carry_out(machines, context)
+
+    def migrate(self, orders: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.migrate}."""
+        return self._migrations.carry_out(orders, context)
+
+    def receive(self, machine: dict[str, Any], context: Context = NOBODY) -> Deferred[dict[str, str]]:
+        """See L{IComputeWorker.receive}."""
+        return self._migrations.receive(machine, context)
+
+    def give_up(self, machine: str, context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.give_up}."""
+        return self._migrations.give_up(machine, context)
 
     def claim(self, instances: list[str], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.claim}."""

@@ -13,6 +13,7 @@ from zope.interface import Interface
 from fabric.image.interface import FileOrder
 from fabric.model.flavor import Flavor
 from fabric.model.host import Capacity
+from fabric.volume.interface import HeldSnapshot
 
 
 @attrs.frozen
@@ -87,11 +88,14 @@ class CaptureOrder:
     @ivar image: the image's id; drivers name the copy so.
     @ivar restart: whether to stop the guest for it, so that its file systems
         are whole.
+    @ivar copies: of a machine that boots from a volume: what is made while it
+        is stopped, instead of a copy of a disk of its own.
     """
 
     id: str
     image: str
     restart: bool = False
+    copies: tuple[HeldSnapshot, ...] = ()
 
 
 @attrs.frozen
@@ -147,12 +151,30 @@ class MachineOrder:
 
 
 @attrs.frozen
+class MigrationOrder:
+    """
+    A machine that is to be moved, as it is, to another host.
+
+    @ivar machine: as the other host is to have it.
+    @ivar destination: the other host.
+    @ivar order: L{fabric.model.instance.Migration.order}, echoed in the
+        report.
+    """
+
+    machine: MachineOrder
+    destination: str
+    order: int
+
+
+@attrs.frozen
 class MachineReport:
     """
     What a host says of one machine.
 
     @ivar order: of the order that this answers; 0 for news of the guest's own.
-    @ivar state: C{running}, C{stopped}, C{gone} or C{failed}.
+    @ivar state: C{running}, C{stopped}, C{gone} or C{failed}; of a
+        L{MigrationOrder} C{moved} (it runs there, and nothing of it is here)
+        or C{not_moved}.
     @ivar code: reason code for C{failed} or an unexpected C{stopped}, as
         C{Server.InternalError}; empty otherwise.
     @ivar addresses: fixed addresses in use by it.  A C{failed} without any
@@ -442,6 +464,26 @@ class IComputeWorker(Interface):
         """
         Cast: L{CaptureOrder}s.  Reported to L{ICloudWorker.report_images}, and
         again when repeated.
+        """
+
+    def migrate(orders: list[dict[str, Any]]) -> Deferred[None]:
+        """
+        Cast: L{MigrationOrder}s of machines that run here.  Reported as
+        C{moved} or C{not_moved}, by what is the case then; repeating is safe.
+        """
+
+    def receive(machine: dict[str, Any]) -> Deferred[dict[str, str]]:
+        """
+        Call, by the host that a machine runs on: make ready for it.
+        Repeating is safe.
+
+        @return: what the driver there needs to know.
+        """
+
+    def give_up(machine: str) -> Deferred[None]:
+        """
+        Call: have nothing of a machine that was to come and did not.  Nothing
+        when it runs here.
         """
 
     def console_output(id: str) -> Deferred[dict[str, Any]]:

@@ -33,6 +33,7 @@ from fabric.compute.interface import (
     MachineReport,
 )
 from fabric.compute.machines import Machines
+from fabric.compute.migrations import Migrations
 from fabric.compute.orders import Brief, addresses_of, network_orders, sentence, too_long
 from fabric.compute.reporter import WAIT, Reporter
 from fabric.compute.turns import Turn, Turns
@@ -93,7 +94,12 @@ class ComputeWorker(Answers):
         self._machines = Machines()
         self._reporter = Reporter(host, queue, clock, linger)
         self._disks = Disks(host, driver, queue, clock, self._faults, self._turns)
-        self._captures = Captures(host, driver, queue, clock, self._faults, self._turns)
+        self._captures = Captures(
+            host, driver, queue, clock, self._faults, self._turns, self._machines, self._report
+        )
+        self._migrations = Migrations(
+            host, driver, queue, clock, self._faults, self._turns, self._machines, self._reporter
+        )
 
     @inlineCallbacks
     def adopt(self) -> Generator[Deferred[Any], Any, None]:

@@ -141,6 +141,20 @@ class Disk:
     order: int = 0
 
 
+@attrs.frozen
+class Migration:
+    """
+    That an instance is being moved to another host.
+
+    @ivar destination: that host; the instance holds room on both meanwhile.
+    @ivar order: of the order to move it.
+    """
+
+    destination: str
+    order: int
+    started_at: float
+
+
 @attrs.frozen(slots=False)
 class Instance(Record):
     """
@@ -168,6 +182,7 @@ class Instance(Record):
     @ivar regrouped, regroup_at: ids of groups that it was in or came into, of
         which the sweep tells the hosts once more, and when; nothing and 0 for
         none.
+    @ivar migration: to where it is being moved; None for not at all.
     @ivar reason_text: EC2's one-line C{reason}, with the time of the change.
     """
 
@@ -219,6 +234,7 @@ class Instance(Record):
     placement: Membership | None = None
     metadata_options: MetadataOptions = MetadataOptions()
     refusals: dict[str, str] = attrs.field(factory=dict)
+    migration: Migration | None = None
     tags: dict[str, str] = attrs.field(factory=dict)
 
     @property
@@ -288,16 +304,23 @@ class Instance(Record):
             if self.placement:
                 counters[f"uses:placement_group:{self.placement.group}"] = 1
         if self.host and (self.live or self.on_host):
-            counters[f"load:{self.host}:instances"] = 1
-            counters[f"load:{self.host}:vcpus"] = self.flavor.vcpus
-            counters[f"load:{self.host}:memory_mb"] = self.flavor.memory_mb
-            if not self.boots_volume:
-                counters[f"load:{self.host}:disk_gb"] = self.flavor.disk_gb
+            counters |= self._room(self.host)
             if self.placement:
                 counters |= dict.fromkeys(self.placement.counters(self.host, self.zone), 1)
+        if self.migration and self.live:
+            counters |= self._room(self.migration.destination)
         return counters
 
+    def _room(self, host: str) -> dict[str, int]:
+        """What it takes of a host."""
+        room = {f"load:{host}:{name}": getattr(self.flavor, name) for name in ("vcpus", "memory_mb")}
+        if not self.boots_volume:
+            room[f"load:{host}:disk_gb"] = self.flavor.disk_gb
+        return room | {f"load:{host}:instances": 1}
+
     def _due(self) -> float | None:
+        if self.migration and self.live:
+            return self.review_at
         if (
             self.live
             and self.regroup_at

@@ -1,0 +1,169 @@
+"""
+Migrations: instances moved from one host to another while they run.
+
+The instance holds room on both hosts from the write that says so until its host
+reports where it is.  What users order meanwhile is written as ever, and sent to
+where it is when that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from fabric.cloud.access import Caller
+from fabric.cloud.hosts import Hosts
+from fabric.cloud.orders import Orders
+from fabric.cloud.retry import until_written
+from fabric.errors import FabricError, LimitExceeded, NotFound, WrongState
+from fabric.faults import IFaults
+from fabric.model.instance import Instance, Migration
+from fabric.scheduler.algorithms import Room, fits, simple
+from fabric.scheduler.interface import HostView, Wanted
+from fabric.store.interface import IStore, Query
+
+PAGE = 500
+
+
+@attrs.frozen
+class Departure:
+    """
+    What became of one instance of a host that is evacuated.
+
+    @ivar destination: where it goes; empty for nowhere.
+    @ivar why: why it stays.
+    """
+
+    instance: str
+    destination: str = ""
+    why: str = ""
+
+
+class Migrations:
+    """
+    Moves instances that run, at an operator's word.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        hosts: Hosts,
+        orders: Orders,
+        clock: IReactorTime,
+        faults: IFaults,
+        resend_after: float,
+    ) -> None:
+        self._store = store
+        self._hosts = hosts
+        self._orders = orders
+        self._clock = clock
+        self._faults = faults
+        self._resend_after = resend_after
+
+    @inlineCallbacks
+    def migrate(self, caller: Caller, id: str, destination: str = "") -> Generator[Deferred[Any], Any, Departure]:
+        """
+        Begin to move an instance.  One that is being moved already goes where
+        it goes.
+
+        @param destination: a host's name; empty for the one with the most room.
+        @raise NotFound: no such instance, or host.
+        @raise WrongState: it does not run, has volumes, or its host is silent.
+        @raise LimitExceeded: that host has no room, or none has.
+        """
+        departure, record = yield until_written(lambda: self._begin(caller, id, destination))
+        if record is not None:
+            self._faults.reach("cloud.migration_written")
+            yield self._orders.migrate(caller.request_id, [record])
+        return departure  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def evacuate(self, caller: Caller, host: str) -> Generator[Deferred[Any], Any, list[Departure]]:
+        """
+        Let nothing new on a host, and begin to move away what runs there.
+        Repeating is safe.
+
+        @return: each of its instances, and where it goes or why it does not.
+        @raise NotFound: the host never reported.
+        @raise WrongState: it is silent: then only fencing frees what it had.
+        """
+        if host in (yield self._hosts.silent()):
+            raise WrongState("host", host, "silent", ["alive"])
+        yield self._hosts.set_disabled(caller, host, "compute", True, "evacuated")
+        found = yield self._of_host(host)
+        departures = []
+        for instance in found:
+            try:
+                departures.append((yield self.migrate(caller, instance.id)))
+            except FabricError as error:
+                departures.append(Departure(instance.id, why=_sentence(error)))
+        return departures
+
+    @inlineCallbacks
+    def _begin(
+        self, caller: Caller, id: str, destination: str
+    ) -> Generator[Deferred[Any], Any, tuple[Departure, Instance | None]]:
+        [stored] = yield self._store.read(Instance, [id])
+        if stored is None:
+            raise NotFound("instance", id)
+        instance: Instance = stored.record
+        if instance.migration is not None:
+            return Departure(id, instance.migration.destination), None
+        if instance.state != "running":
+            raise WrongState("instance", id, instance.state, ["running"])
+        if instance.disks:
+            raise WrongState("instance", id, "running with volumes", ["running without volumes"])
+        view = yield self._choose(instance, destination)
+        now = self._clock.seconds()
+        order = instance.order + 1
+        leaving = attrs.evolve(
+            instance,
+            order=order,
+            migration=Migration(view.name, order, now),
+            review_at=now + self._resend_after,
+        )
+        transaction = self._store.transaction(caller.request_id)
+        transaction.update(stored, leaving)
+        for name, most in view.capacity.room().items():
+            transaction.limit(f"load:{view.name}:{name}", most)
+        yield self._store.commit(transaction)
+        return Departure(id, view.name), leaving
+
+    @inlineCallbacks
+    def _choose(self, instance: Instance, destination: str) -> Generator[Deferred[Any], Any, HostView]:
+        views: list[HostView] = yield self._hosts.views()
+        if destination and destination not in {view.name for view in views}:
+            raise NotFound("host", destination)
+        wanted = Wanted(instance.id, instance.flavor, instance.zone, instance.architecture)
+        others = [view for view in views if view.name != instance.host and destination in ("", view.name)]
+        rooms = [room for view in others if not fits(wanted, view, room := Room.of(view))]
+        if not rooms:
+            raise LimitExceeded(f"load:{destination or 'every other host'}:room", 0, 0, 1)
+        best = simple(wanted, rooms).name
+        return next(view for view in others if view.name == best)
+
+    @inlineCallbacks
+    def _of_host(self, host: str) -> Generator[Deferred[Any], Any, list[Instance]]:
+        found: list[Instance] = []
+        cursor = ""
+        while True:
+            page = yield self._store.records(Instance, Query("instance", ("host:" + host,), cursor=cursor, limit=PAGE))
+            found += [stored.record for stored in page.items if stored.record.live]
+            cursor = page.cursor
+            if not cursor:
+                return found
+
+
+def _sentence(error: FabricError) -> str:
+    if isinstance(error, LimitExceeded):
+        return "no other host has room for it"
+    if isinstance(error, WrongState):
+        return f"it is {error.found}"
+    return str(error)

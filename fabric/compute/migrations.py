@@ -1,0 +1,180 @@
+"""
+Machines moved from one host to another: this host asks the other to make ready,
+has the driver move the machine, and reports to the controller.
+
+A machine is on exactly one of the two hosts whatever is lost or killed, and this
+host finds out on which: so an order may come again at any time, and is answered
+by what is the case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from fabric.compute.interface import (
+    Domain,
+    IComputeDriver,
+    IComputeWorker,
+    MachineOrder,
+    MachineReport,
+    MigrationOrder,
+)
+from fabric.compute.machines import Machines
+from fabric.compute.orders import network_orders, sentence, too_long
+from fabric.compute.reporter import Reporter
+from fabric.compute.turns import Turns
+from fabric.errors import FabricError
+from fabric.faults import IFaults
+from fabric.model.codec import decode, encode
+from fabric.network.interface import INetworkWorker
+from fabric.rpc.interface import Address, Context, IQueue
+
+RECEIVE_SECONDS = 900.0
+"""How long the other host may take to make ready: it may have to fetch an image."""
+
+MOVE_SECONDS = 3600.0
+"""How long the driver may take to move one machine."""
+
+ASK_SECONDS = 20.0
+
+
+class Migrations:
+    """
+    Carries out L{MigrationOrder}s, and makes ready for what comes.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        host: str,
+        driver: IComputeDriver,
+        queue: IQueue,
+        clock: IReactorTime,
+        faults: IFaults,
+        turns: Turns,
+        machines: Machines,
+        reporter: Reporter,
+    ) -> None:
+        self._host = host
+        self._driver = driver
+        self._queue = queue
+        self._clock = clock
+        self._faults = faults
+        self._turns = turns
+        self._machines = machines
+        self._reporter = reporter
+
+    @inlineCallbacks
+    def carry_out(self, orders: list[dict[str, Any]], context: Context) -> Generator[Deferred[Any], Any, None]:
+        """
+        Move one after the other, each in its machine's turn.
+        """
+        for order in [decode(MigrationOrder, each) for each in orders]:
+            turn = self._turns.enter({order.machine.id})
+            try:
+                if turn.ready is not None:
+                    yield turn.ready
+                report = yield self._move(order, context)
+                self._reporter.add(report, context.request_id)
+            finally:
+                turn.leave_all()
+        yield self._reporter.confirmed()
+        self._faults.reach("compute.migration_reported")
+
+    @inlineCallbacks
+    def receive(self, machine: dict[str, Any], context: Context) -> Generator[Deferred[Any], Any, dict[str, str]]:
+        """
+        Have network and driver ready for a machine that comes.
+
+        @return: what the driver there needs to know.
+        """
+        order = decode(MachineOrder, machine)
+        turn = self._turns.enter({order.id})
+        try:
+            if turn.ready is not None:
+                yield turn.ready
+            networks, plugs = network_orders([order])
+            yield self._network(self._host, context).attach(networks, plugs)
+            self._faults.reach("compute.receive_attached")
+            connection = yield self._driver.receive(order)
+            self._faults.reach("compute.received_machine")
+            return connection  # type: ignore[no-any-return]
+        finally:
+            turn.leave_all()
+
+    @inlineCallbacks
+    def give_up(self, machine: str, context: Context) -> Generator[Deferred[Any], Any, None]:
+        """
+        Have nothing of a machine that did not come; nothing when it did.
+        """
+        turn = self._turns.enter({machine})
+        try:
+            if turn.ready is not None:
+                yield turn.ready
+            domain = yield self._here(machine)
+            if domain is None or domain.state != "running":
+                yield self._driver.destroy(machine)
+                yield self._network(self._host, context).detach([machine])
+        finally:
+            turn.leave_all()
+
+    @inlineCallbacks
+    def _move(self, order: MigrationOrder, context: Context) -> Generator[Deferred[Any], Any, MachineReport]:
+        machine, there = order.machine, self._compute(order.destination, context, RECEIVE_SECONDS)
+        why = ""
+        try:
+            if (yield self._here(machine.id)) is not None and not self._machines.outdated(machine.id, order.order):
+                connection = yield there.receive(encode(machine))
+                self._faults.reach("compute.migration_ready")
+                moving = self._driver.migrate(machine.id, connection)
+                yield moving.addTimeout(MOVE_SECONDS, self._clock, too_long)
+                self._faults.reach("compute.migrated")
+        except FabricError as error:
+            why = sentence(error)
+            self.log.warn(
+                "{request_id}: {id} was not moved to {there}: {error}",
+                request_id=context.request_id,
+                id=machine.id,
+                there=order.destination,
+                error=error,
+            )
+        return (yield self._settled(order, why, context))  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def _settled(
+        self, order: MigrationOrder, why: str, context: Context
+    ) -> Generator[Deferred[Any], Any, MachineReport]:
+        """
+        Find out where the machine is, whatever was tried, and clean up where it is not.
+        """
+        machine = order.machine
+        there = self._compute(order.destination, context, ASK_SECONDS)
+        domain: Domain | None = yield self._here(machine.id)
+        if domain is None:
+            answer = yield there.describe_machines()
+            if any(each["id"] == machine.id and each["state"] == "running" for each in answer):
+                yield self._network(self._host, context).detach([machine.id])
+                return self._machines.ended(MachineReport(machine.id, order.order, "moved"))
+        try:
+            yield there.give_up(machine.id)
+        except FabricError as error:
+            # What is left there is found when that host tells all that it has.
+            self.log.info("{there} was not cleaned up: {error}", there=order.destination, error=error)
+        return MachineReport(machine.id, order.order, "not_moved", message=why or "it is not to be moved any more")
+
+    @inlineCallbacks
+    def _here(self, id: str) -> Generator[Deferred[Any], Any, Domain | None]:
+        domains = yield self._driver.domains()
+        return next((domain for domain in domains if domain.id == id), None)
+
+    def _compute(self, host: str, context: Context, seconds: float) -> Any:
+        return self._queue.caller(IComputeWorker, Address("compute", host), Context(context.request_id, seconds))
+
+    def _network(self, host: str, context: Context) -> Any:
+        return self._queue.caller(INetworkWorker, Address("network", host), Context(context.request_id))

@@ -1,0 +1,168 @@
+"""
+Instances that are moved from one host to another while they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.trial.unittest import TestCase
+
+from fabric.cloud.addresses import Named
+from fabric.cloud.assembly import Rules
+from fabric.cloud.launch import LaunchSpec
+from fabric.cloud.volumes import VolumeSpec
+from fabric.errors import LimitExceeded, NotFound, WrongState
+from fabric.model.address import Address
+from fabric.model.instance import Instance
+from fabric.settings import Fake
+from fabric.testing.cloud import CALLER, OPERATOR, SAMPLE, CloudUnderTest, make_cloud
+
+Test = Generator[Deferred[Any], Any, None]
+QUICK = Rules(ready_keys=0, resend_after=0.5)
+
+
+class MigrationTests(TestCase):
+    """
+    One instance on host C{a}, and a host C{b}.
+    """
+
+    timeout = 60
+
+    @inlineCallbacks
+    def setUp(self) -> Test:
+        """Launch it."""
+        self.cloud: CloudUnderTest = yield make_cloud(self, ("a",), rules=QUICK)
+        yield self.cloud.cloud.ranges.ensure("public", "203.0.113.0/28")
+        self.migrations = self.cloud.cloud.migrations
+        [self.made] = yield self.cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
+        yield self.cloud.until_state("running", self.made.id)
+
+    @inlineCallbacks
+    def second_host(self, options: Fake | None = None) -> Test:
+        """Add host C{b}."""
+        self.cloud.add_host("b", options or Fake(boot_seconds=0.0, stop_seconds=0.0))
+        yield self.cloud.until(lambda: self.cloud.cloud.hosts.alive().addCallback(lambda alive: "b" in alive))
+
+    @inlineCallbacks
+    def settled(self) -> Generator[Deferred[Any], Any, Instance | None]:
+        """The instance once it is not being moved."""
+        [instance] = yield self.cloud.get(self.made.id)
+        return None if instance.migration else instance
+
+    @inlineCallbacks
+    def has(self, host: str) -> Generator[Deferred[Any], Any, tuple[list[str], list[str]]]:
+        """The machines and the ports' instances that a host has."""
+        domains = yield self.cloud.hosts[host].hypervisor.domains()
+        ports = yield self.cloud.hosts[host].network.ports()
+        return [domain.id for domain in domains], [port.instance for port in ports]
+
+    @inlineCallbacks
+    def test_moves(self) -> Test:
+        """It runs on the other host with its address, and the first has nothing of it; room adds up."""
+        yield self.second_host()
+        departure = yield self.migrations.migrate(OPERATOR, self.made.id)
+        self.assertEqual(departure.destination, "b")
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.state, instance.host), ("running", "b"))
+        self.assertEqual((yield self.has("a")), ([], []))
+        self.assertEqual((yield self.has("b")), ([self.made.id], [self.made.id]))
+        load = yield self.cloud.store.counters(["load:a:instances", "load:b:instances", "load:b:vcpus"])
+        self.assertEqual(load, {"load:a:instances": 0, "load:b:instances": 1, "load:b:vcpus": 1})
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_address_follows(self) -> Test:
+        """Its floating address leads to the new host, and to the old one no more."""
+        address = yield self.cloud.cloud.addresses.allocate(CALLER)
+        yield self.cloud.cloud.addresses.associate(CALLER, Named(allocation=address.id), self.made.id)
+        yield self.second_host()
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        yield self.cloud.until(self.settled)
+
+        @inlineCallbacks
+        def followed() -> Generator[Deferred[Any], Any, bool]:
+            [stored] = yield self.cloud.store.read(Address, [address.id])
+            there = yield self.cloud.hosts["b"].network.floating()
+            here = yield self.cloud.hosts["a"].network.floating()
+            return bool(there) and not here and stored.record.settled
+
+        yield self.cloud.until(followed)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_driver_fails(self) -> Test:
+        """A move that fails leaves it where it was, running, and nothing on the other host."""
+        yield self.second_host()
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate fail")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.state, instance.host), ("running", "a"))
+        self.assertEqual((yield self.has("b")), ([], []))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_answer_is_lost(self) -> Test:
+        """A move of which the driver's answer is lost is found out to have happened."""
+        yield self.second_host()
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate lose")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.state, instance.host), ("running", "b"))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_terminated_meanwhile(self) -> Test:
+        """One that its user ends while it is moved ends where it comes to, and leaves nothing."""
+        yield self.second_host()
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate slow 0.3")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        yield self.cloud.cloud.instances.terminate(CALLER, [self.made.id])
+        yield self.cloud.until_state("terminated", self.made.id)
+        self.assertEqual((yield self.has("a")), ([], []))
+        self.assertEqual((yield self.has("b")), ([], []))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_refused(self) -> Test:
+        """What can't be moved is refused with the reason, and nothing is changed."""
+        yield self.assertFailure(self.migrations.migrate(OPERATOR, self.made.id), LimitExceeded)
+        yield self.assertFailure(self.migrations.migrate(OPERATOR, self.made.id, "nowhere"), NotFound)
+        yield self.assertFailure(self.migrations.migrate(OPERATOR, "i-0123456789abcdef0"), NotFound)
+        yield self.second_host(Fake(vcpus=0))
+        yield self.assertFailure(self.migrations.migrate(OPERATOR, self.made.id, "b"), LimitExceeded)
+        yield self.cloud.cloud.instances.stop(CALLER, [self.made.id])
+        yield self.cloud.until_state("stopped", self.made.id)
+        yield self.assertFailure(self.migrations.migrate(OPERATOR, self.made.id), WrongState)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_evacuate(self) -> Test:
+        """A host is emptied of what runs there, takes nothing new, and says what stays and why."""
+        [other] = yield self.cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
+        yield self.cloud.until_state("running", other.id)
+        yield self.cloud.cloud.instances.stop(CALLER, [other.id])
+        yield self.cloud.until_state("stopped", other.id)
+        yield self.second_host()
+        departures = yield self.migrations.evacuate(OPERATOR, "a")
+        found = {each.instance: (each.destination, each.why) for each in departures}
+        self.assertEqual(found, {self.made.id: ("b", ""), other.id: ("", "it is stopped")})
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual(instance.host, "b")
+        views = yield self.cloud.cloud.hosts.views()
+        self.assertEqual({view.name: view.disabled for view in views}, {"a": True, "b": False})
+
+    @inlineCallbacks
+    def test_with_volume(self) -> Test:
+        """One that has a volume is not moved, and gets none while it is moved."""
+        yield self.second_host()
+        volume = yield self.cloud.cloud.volumes.create(CALLER, VolumeSpec(size_gb=1, zone="nova"))
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate slow 0.5")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        attach = self.cloud.cloud.volumes.attach
+        yield self.assertFailure(attach(CALLER, volume.id, self.made.id, "/dev/sdf"), WrongState)
+        yield self.cloud.until(self.settled)
+        yield self.cloud.until(lambda: attach(CALLER, volume.id, self.made.id, "/dev/sdf").addErrback(lambda _: None))
+        yield self.assertFailure(self.migrations.migrate(OPERATOR, self.made.id), WrongState)
