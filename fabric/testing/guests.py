@@ -7,6 +7,7 @@ Everything here blocks; a test calls it by C{deferToThread}.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
 import subprocess
@@ -68,11 +69,10 @@ class Party:
         made.settimeout(seconds)
         try:
             made.connect((address, port))
-        except (TimeoutError, BlockingIOError, PermissionError):
+        except OSError as error:
             made.close()
-            return None
-        except BaseException:
-            made.close()
+            if isinstance(error, TimeoutError) or error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+                return None
             raise
         made.settimeout(PATIENCE)
         return made

@@ -20,7 +20,7 @@ from fabric.network.linux.conntrack import Conntrack
 from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.nft import Nft
 from fabric.network.linux.packetfilter import PacketFilter
-from fabric.network.linux.plan import Uplinks, gateway_mac
+from fabric.network.linux.plan import gateway_mac
 from fabric.network.linux.ruleset import Outside
 from fabric.testing.guests import NetnsGuest, Party
 from fabric.testing.namespaces import Namespaces
@@ -56,10 +56,9 @@ class FilteredHost(TestCase):
         self.addCleanup(deferToThread, self.namespaces.remove)
         return deferToThread(self._make)
 
-    def filter_of(self, host: str, uplinks: Uplinks | None = None) -> PacketFilter:
-        """A new process's packet filters of a host."""
-        nft, conntrack = (self.namespaces.command(host, [tool]) for tool in ("nft", "conntrack"))
-        outside = Outside("pub0", PUBLIC, 8775, uplinks or Uplinks())
+    def filter_with(self, outside: Outside) -> PacketFilter:
+        """A new process's packet filters of the host."""
+        nft, conntrack = (self.namespaces.command("host", [tool]) for tool in ("nft", "conntrack"))
         return PacketFilter(Nft(reactor, nft), outside, Conntrack(reactor, conntrack))
 
     def group(self, id: str, *rules: RuleOrder, members: tuple[str, ...] | None = None) -> None:
@@ -118,6 +117,7 @@ class FilteredHost(TestCase):
             *_bridge(SECOND),
             f"ip address add {PUBLIC}/24 dev pub0",
             "ip link set pub0 up",
+            f"ip route add default via {STRANGER}",
             "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables",
             "echo 1 > /proc/sys/net/bridge/bridge-nf-call-ip6tables",
             "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
@@ -129,7 +129,7 @@ class FilteredHost(TestCase):
         self.outside.run("ip", "link", "set", "eth0", "up")
         self.outside.run("ip", "route", "add", "203.0.113.0/24", "via", PUBLIC)
         self.outside.run("ip", "route", "add", "10.0.0.0/16", "via", PUBLIC)
-        self.filter = self.filter_of("host")
+        self.filter = self.filter_with(Outside("pub0", PUBLIC))
 
 
 def _bridge(network: NetworkOrder) -> list[str]:

@@ -13,6 +13,7 @@ import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.network.linux.plan import Uplinks, gateway_mac
+from fabric.network.linux.ruleset import Outside
 from fabric.testing.guests import NetnsGuest, Party
 from tests.integration import frames
 from tests.integration.filtered_host import FIRST, SECOND, SEND, SEND6, FilteredHost, opens
@@ -205,7 +206,7 @@ class SpoofingTests(FilteredHost):
         yield self.later(self.host.run, "ip", "link", "set", "vlan200", "master", SECOND.bridge, "up")
         yield self.later(self.namespaces.run, "far", ["ip", "link", "set", "eth0", "up"])
         near = yield self.guest(5, "open", network=SECOND)
-        self.filter = self.filter_of("host", Uplinks(vlan_interface="pub0"))
+        self.filter = self.filter_with(Outside(uplinks=Uplinks(vlan_interface="pub0")))
         yield self.applied()
         self.wires["near"] = Wire(near, "eth0")
         self.wires["far"] = Wire(Party(self.namespaces, "far"), "eth0")

@@ -1,0 +1,203 @@
+"""
+Floating addresses, the metadata door, and what guests reach of their host.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from fabric.network.linux.guards import METADATA
+from fabric.network.linux.ruleset import Outside
+from fabric.testing.guests import NetnsGuest, Party
+from tests.integration.filtered_host import FIRST, PUBLIC, SECOND, SEND, STRANGER, FilteredHost, opens
+
+Steps = Generator[Deferred[Any], Any, None]
+FLOATING, OTHER = "203.0.113.2", "203.0.113.3"
+
+
+class TranslationTests(FilteredHost):
+    """Two guests that take and send anything."""
+
+    @inlineCallbacks
+    def setUp(self) -> Steps:
+        """Have the two."""
+        yield super().setUp()
+        self.first: NetnsGuest = yield self.guest(2, "open")
+        self.second: NetnsGuest = yield self.guest(3, "open")
+        self.group("open", SEND, opens("-1"))
+
+    def seen(self, client: Party, server: Party, address: str, port: int = 80, bound: int = 0) -> Deferred[str]:
+        """
+        @param bound: where the server listens, when not at C{port}.
+        @return: whom a server sees when a client connects to an address; empty
+            when it sees nobody.
+        """
+
+        def tried() -> str:
+            with closing(server.listens(bound or port)) as listening:
+                made = client.connects(address, port)
+                if made is None:
+                    return ""
+                with closing(made):
+                    accepted, (peer, _) = listening.accept()
+                    with closing(accepted):
+                        accepted.sendall(b"answer")
+                        assert made.recv(100) == b"answer"
+                        return str(peer)
+
+        return self.later(tried)
+
+    @inlineCallbacks
+    def test_from_outside(self) -> Steps:
+        """A floating address leads to its guest, which sees who asks."""
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        self.assertEqual((yield self.seen(self.outside, self.first, FLOATING)), STRANGER)
+        self.assertTrue((yield self.later(self.outside.pings, FLOATING)))
+
+    @inlineCallbacks
+    def test_to_outside(self) -> Steps:
+        """A guest goes out by its floating address, others by the host's."""
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        self.assertEqual((yield self.seen(self.first, self.outside, STRANGER)), FLOATING)
+        self.assertEqual((yield self.seen(self.second, self.outside, STRANGER)), PUBLIC)
+
+    @inlineCallbacks
+    def test_moved(self) -> Steps:
+        """An address that leads elsewhere, or nowhere, does so at once, and for flows that are there."""
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        with closing(self.first.listens(80)):
+            old = yield self.later(self.outside.connects, FLOATING, 80)
+        self.leads(FLOATING, "10.0.0.3")
+        yield self.applied()
+        self.assertEqual((yield self.later(self.host.run, "conntrack", "-L", "-d", FLOATING)), "")
+        self.assertEqual((yield self.seen(self.outside, self.second, FLOATING)), STRANGER)
+        self.order = attrs.evolve(self.order, floating={})
+        yield self.applied()
+        self.assertFalse((yield self.later(self.outside.reaches, FLOATING, 80)))
+        old.close()
+
+    @inlineCallbacks
+    def test_from_guests(self) -> Steps:
+        """
+        A guest reaches another by its floating address, on its own network and
+        on another, and is seen by its own floating address.
+        """
+        third = yield self.guest(4, "open", network=SECOND)
+        self.leads(FLOATING, "10.0.0.2")
+        self.leads(OTHER, "10.0.0.3")
+        yield self.applied()
+        self.assertEqual((yield self.seen(self.second, self.first, FLOATING)), OTHER)
+        self.assertNotEqual((yield self.seen(third, self.first, FLOATING)), "")
+        self.assertFalse((yield self.later(third.reaches, "10.0.0.2", 80)))
+
+    @inlineCallbacks
+    def test_without_floating(self) -> Steps:
+        """A guest without a floating address reaches one on its own network too."""
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        self.assertEqual((yield self.seen(self.second, self.first, FLOATING)), "10.0.0.1")
+
+    @inlineCallbacks
+    def test_from_host(self) -> Steps:
+        """The host reaches a floating address."""
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        self.assertNotEqual((yield self.seen(self.host, self.first, FLOATING)), "")
+
+    @inlineCallbacks
+    def test_among_guests(self) -> Steps:
+        """Guests see each other by their own addresses."""
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        self.assertEqual((yield self.seen(self.first, self.second, "10.0.0.3")), "10.0.0.2")
+
+    @inlineCallbacks
+    def test_no_translation(self) -> Steps:
+        """Without a public address or interface, guests go out as themselves."""
+        self.filter = self.filter_with(Outside())
+        yield self.applied()
+        self.assertEqual((yield self.seen(self.first, self.outside, STRANGER)), "10.0.0.2")
+
+    @inlineCallbacks
+    def test_masquerade(self) -> Steps:
+        """With a public interface alone, its address is the guests'."""
+        self.filter = self.filter_with(Outside("pub0"))
+        yield self.applied()
+        self.assertEqual((yield self.seen(self.first, self.outside, STRANGER)), PUBLIC)
+
+    @inlineCallbacks
+    def test_metadata(self) -> Steps:
+        """The metadata door is reached by its one address, and sees each guest's own, floating or not."""
+        self.leads(FLOATING, "10.0.0.2")
+        third = yield self.guest(4, network=SECOND)
+        yield self.applied()
+        for guest, address in ((self.first, "10.0.0.2"), (self.second, "10.0.0.3"), (third, "10.0.1.4")):
+            self.assertEqual((yield self.seen(guest, self.host, METADATA, 80, 8775)), address)
+
+    @inlineCallbacks
+    def test_metadata_port(self) -> Steps:
+        """Nobody but the host itself gets to the metadata door around that."""
+        yield self.applied()
+        with closing(self.host.listens(8775)):
+            for who, address in (
+                (self.first, FIRST.gateway),
+                (self.first, SECOND.gateway),
+                (self.first, PUBLIC),
+                (self.first, METADATA),
+                (self.outside, PUBLIC),
+                (self.outside, FIRST.gateway),
+            ):
+                self.assertFalse((yield self.later(who.reaches, address, 8775)), (who.name, address))
+            self.assertTrue((yield self.later(self.host.reaches, "127.0.0.1", 8775)))
+
+    @inlineCallbacks
+    def test_host_closed(self) -> Steps:
+        """Of their host, guests reach names and an echo of their gateway, and nothing else."""
+        yield self.applied()
+        guest = self.first
+        self.assertTrue((yield self.later(guest.pings, FIRST.gateway)))
+        self.assertTrue((yield self.later(guest.reaches, FIRST.gateway, 53)))
+        for address in (FIRST.gateway, SECOND.gateway, PUBLIC):
+            self.assertEqual((yield self.each(guest.reaches, (address, 22), (address, 8773))), [False, False], address)
+        self.assertFalse((yield self.later(guest.reaches, SECOND.gateway, 53)))
+        self.assertFalse((yield self.later(guest.pings, SECOND.gateway)))
+        yield self.later(guest.has_address, "fd00:1::16:3eff:fe00:2/64")
+        self.assertTrue((yield self.later(guest.pings, "fd00:1::1")))
+        self.assertEqual((yield self.each(guest.reaches, ("fd00:1::1", 22), ("fd00:1::1", 53))), [False, True])
+
+    @inlineCallbacks
+    def test_dhcp(self) -> Steps:
+        """The host hears who asks for an address, and its answer arrives."""
+        self.group("open")
+        yield self.applied()
+        server = self.host.receives_datagrams(67)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"br100")
+        client = self.first.receives_datagrams(68)
+        self.addCleanup(server.close)
+        self.addCleanup(client.close)
+        client.sendto(b"discover", (FIRST.gateway, 67))
+        self.assertEqual((yield self.later(server.recv, 100)), b"discover")
+        server.sendto(b"offer", ("255.255.255.255", 68))
+        self.assertEqual((yield self.later(client.recv, 100)), b"offer")
+
+    @inlineCallbacks
+    def test_others_untouched(self) -> Steps:
+        """Tables, services and traffic that are not ours are as before, and none of ours is left in the end."""
+        mine = "table inet mine { chain input { type filter hook input priority 5; tcp dport 9 counter; }; }"
+        yield self.later(self.host.run, "nft", mine)
+        before = yield self.later(self.host.run, "nft", "list", "ruleset")
+        yield self.applied()
+        self.assertTrue((yield self.later(self.outside.reaches, PUBLIC, 22)))
+        yield self.filter.remove()
+        yield self.filter.remove()
+        self.assertEqual((yield self.later(self.host.run, "nft", "list", "ruleset")), before)
