@@ -1,0 +1,323 @@
+"""
+Questions and orders to libvirt about one guest.
+
+Everything here blocks and is called with the open connection; each function
+makes something so, and may be repeated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree.ElementTree import Element, tostring
+
+import attrs
+import libvirt
+
+from fabric.compute.interface import Domain, Statistics
+from fabric.compute.libvirt.domain import alias_of, uuid_of
+from fabric.compute.libvirt.files import ImageFiles
+from fabric.compute.libvirt.notes import NAMESPACE, PREFIX, Notes, parsed
+from fabric.errors import NotFound, WrongState
+
+RUNNING = (
+    libvirt.VIR_DOMAIN_RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED,
+    libvirt.VIR_DOMAIN_PAUSED,
+    libvirt.VIR_DOMAIN_SHUTDOWN,
+    libvirt.VIR_DOMAIN_PMSUSPENDED,
+)
+
+ENDED = {
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "The guest shut itself down.",
+    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "The guest was stopped from outside of the cloud.",
+    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "The guest's kernel panicked, or its hypervisor was killed.",
+    libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED: "The guest was moved from outside of the cloud.",
+    libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "The guest was suspended from outside of the cloud.",
+    libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "The guest's hypervisor failed.",
+}
+CRASHES = (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED)
+
+STANDING = {
+    libvirt.VIR_DOMAIN_PAUSED_IOERROR: "The guest stands still, for a disk of it failed.",
+    libvirt.VIR_DOMAIN_PAUSED_USER: "The guest was paused from outside of the cloud.",
+    libvirt.VIR_DOMAIN_PAUSED_WATCHDOG: "The guest stands still, for its watchdog barked.",
+    libvirt.VIR_DOMAIN_PAUSED_CRASHED: "The guest stands still, for it crashed.",
+}
+"""Reasons for which a guest is paused; for others it is for a moment."""
+
+
+@attrs.frozen
+class Found:
+    """
+    A guest as libvirt has it.
+
+    @ivar reason: why its state is so, one sentence for people.
+    @ivar targets: its disks, C{{alias: target}}, as it will be booted.
+    @ivar live: the same as it runs; empty when it does not.
+    """
+
+    domain: Domain
+    notes: Notes
+    reason: str
+    image: ImageFiles
+    targets: dict[str, str]
+    live: dict[str, str]
+
+
+def handle(connection: Any, id: str) -> Any:
+    """@return: libvirt's domain, None when there is none."""
+    try:
+        return connection.lookupByUUIDString(uuid_of(id))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def existing(connection: Any, id: str) -> Any:
+    """@raise NotFound: there is none."""
+    found = handle(connection, id)
+    if found is None:
+        raise NotFound(kind="guest", id=id)
+    return found
+
+
+def running(connection: Any, id: str) -> Any:
+    """
+    @raise NotFound: there is none.
+    @raise WrongState: it does not run.
+    """
+    found = existing(connection, id)
+    if not found.isActive():
+        raise WrongState(kind="guest", id=id, found="stopped", wanted=["running"])
+    return found
+
+
+def look(connection: Any, id: str) -> Found | None:
+    """@return: None when there is none."""
+    domain = handle(connection, id)
+    return None if domain is None else describe(domain)
+
+
+def look_at_all(connection: Any) -> list[Found]:
+    """@return: every guest that the cloud made."""
+    found = [describe(domain) for domain in connection.listAllDomains(0)]
+    return [each for each in found if each is not None]
+
+
+def describe(domain: Any) -> Found | None:
+    """@return: None for one that the cloud did not make, or that went meanwhile."""
+    try:
+        element, notes = parsed(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        if notes is None:
+            return None
+        state, why = domain.state()
+        live = disks_of(parsed(domain.XMLDesc(0))[0]) if state in RUNNING else {}
+        suspended = state not in RUNNING and bool(domain.hasManagedSaveImage(0))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+    targets = disks_of(element)
+    volumes = {at: volume for at, volume in notes.volumes.items() if alias_of(volume) in targets.keys() | live.keys()}
+    condition, reason = _condition(state, why, suspended, notes.rescue)
+    name = "running" if state in RUNNING else "stopped"
+    if state == libvirt.VIR_DOMAIN_CRASHED or (name == "stopped" and why in CRASHES):
+        name = "crashed"
+    kernel, ramdisk = (element.findtext(f"os/{name}") or "" for name in ("kernel", "initrd"))
+    image = ImageFiles(kernel=kernel, ramdisk=ramdisk, digests=notes.bases)
+    shown = Domain(notes.id, name, notes.order, notes.addresses, volumes, condition)
+    return Found(shown, notes, reason, image, targets, live)
+
+
+def disks_of(domain: Element) -> dict[str, str]:
+    """@return: C{{alias: target}} of the disks of a domain's XML."""
+    found = {}
+    for disk in domain.findall("devices/disk"):
+        alias, target = disk.find("alias"), disk.find("target")
+        if alias is not None and target is not None:
+            found[alias.get("name", "")] = target.get("dev", "")
+    return found
+
+
+def annotate(domain: Any, notes: Notes) -> None:
+    """Have a domain say this of itself."""
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    if domain.isActive():
+        flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+    text = tostring(notes.element(""), encoding="unicode")
+    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, flags)
+
+
+def number(connection: Any, id: str, order: int) -> None:
+    """Have the guest keep the number of the last order; nothing when it is not there."""
+    domain = handle(connection, id)
+    notes = None if domain is None else parsed(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))[1]
+    if notes is not None and notes.order != order:
+        annotate(domain, attrs.evolve(notes, order=order))
+
+
+def boot(connection: Any, id: str, xml: str = "") -> None:
+    """
+    Have it run, booted from its disk.
+
+    @param xml: what it is to be; as it is defined already if empty.
+    @raise NotFound: it is not defined.
+    """
+    domain = handle(connection, id)
+    if domain is not None and domain.isActive():
+        return
+    if xml:
+        domain = connection.defineXML(xml)
+    if domain is None:
+        raise NotFound(kind="guest", id=id)
+    if domain.hasManagedSaveImage(0):
+        domain.managedSaveRemove(0)
+    _create(domain)
+
+
+def kill(connection: Any, id: str) -> None:
+    """Have it not run, at once; nothing when it is not there."""
+    domain = handle(connection, id)
+    if domain is not None and domain.isActive():
+        _tolerating(libvirt.VIR_ERR_OPERATION_INVALID, domain.destroy)
+
+
+def press_power(connection: Any, id: str) -> None:
+    """Ask the guest to shut down by its power button; nothing when it does not run."""
+    domain = handle(connection, id)
+    if domain is not None and domain.isActive():
+        _tolerating(
+            libvirt.VIR_ERR_OPERATION_INVALID,
+            lambda: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN),
+        )
+
+
+def ask_reboot(connection: Any, id: str) -> None:
+    """Ask the guest to shut down by its power button, to be started again then; nothing when it does not run."""
+    domain = existing(connection, id)
+    if domain.isActive():
+        _tolerating(libvirt.VIR_ERR_OPERATION_INVALID, lambda: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN))
+
+
+def undefine(connection: Any, id: str) -> None:
+    """Have it be no more; nothing when it is not there."""
+    kill(connection, id)
+    domain = handle(connection, id)
+    if domain is not None:
+        flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+        _tolerating(libvirt.VIR_ERR_NO_DOMAIN, lambda: domain.undefineFlags(flags))
+
+
+def pause(connection: Any, id: str) -> None:
+    """
+    Have it stand still.
+
+    @raise NotFound: there is none.
+    @raise WrongState: it does not run.
+    """
+    running(connection, id).suspend()
+
+
+def unpause(connection: Any, id: str) -> None:
+    """
+    Have it go on; errors as L{pause}.
+    """
+    domain = running(connection, id)
+    if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+        domain.resume()
+
+
+def suspend(connection: Any, id: str) -> None:
+    """
+    Have its memory on disk.
+
+    @raise WrongState: it neither runs nor is suspended.
+    """
+    domain = existing(connection, id)
+    if domain.isActive() or not domain.hasManagedSaveImage(0):
+        running(connection, id).managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+
+
+def resume(connection: Any, id: str) -> None:
+    """
+    Have it go on from the memory that was suspended.
+
+    @raise WrongState: there is none, and it does not run.
+    """
+    domain = existing(connection, id)
+    if not domain.isActive():
+        if not domain.hasManagedSaveImage(0):
+            raise WrongState(kind="guest", id=id, found="stopped", wanted=["suspended"])
+        _create(domain)
+
+
+def screenshot(connection: Any, id: str, wake: bool) -> bytes:
+    """
+    @return: PNG, or PPM from a qemu that is too old for that.
+    @raise WrongState: it does not run.
+    """
+    domain = running(connection, id)
+    if wake:
+        shift = 42
+        domain.sendKey(libvirt.VIR_KEYCODE_SET_LINUX, 100, [shift], 1, 0)
+    stream = connection.newStream(0)
+    domain.screenshot(stream, 0, 0)
+    received = bytearray()
+    while True:
+        part = stream.recv(65536)
+        if not part:
+            break
+        received += part
+    stream.finish()
+    return bytes(received)
+
+
+def statistics(connection: Any, id: str) -> Statistics:
+    """
+    What it has used since it was booted.
+
+    @raise WrongState: it does not run.
+    """
+    [(_, used)] = connection.domainListGetStats([running(connection, id)], 0, 0)
+
+    def total(group: str, what: str) -> int:
+        return sum(int(used.get(f"{group}.{each}.{what}", 0)) for each in range(int(used.get(f"{group}.count", 0))))
+
+    return Statistics(
+        used.get("cpu.time", 0) / 1e9,
+        int(used.get("balloon.current", 0)) // 1024,
+        total("block", "rd.bytes"),
+        total("block", "wr.bytes"),
+        total("net", "rx.bytes"),
+        total("net", "tx.bytes"),
+    )
+
+
+def _condition(state: int, why: int, suspended: bool, rescue: bool) -> tuple[str, str]:
+    """@return: as of L{Domain.condition}, and why the state is so."""
+    if state == libvirt.VIR_DOMAIN_PAUSED and why in STANDING:
+        return "paused", STANDING[why]
+    if state in RUNNING:
+        return ("rescue" if rescue else ""), "The guest was started from outside of the cloud."
+    reason = ENDED.get(why, "The guest does not run any more; its hypervisor does not say why.")
+    return ("suspended" if suspended else ""), reason
+
+
+def _create(domain: Any) -> None:
+    """Start it, unless it was meanwhile."""
+    try:
+        domain.create()
+    except libvirt.libvirtError:
+        if not domain.isActive():
+            raise
+
+
+def _tolerating(code: int, act: Any) -> None:
+    """Do what may have become needless just now."""
+    try:
+        act()
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != code:
+            raise
