@@ -141,7 +141,7 @@ class Migrations:
         views: list[HostView] = yield self._hosts.views()
         if destination and destination not in {view.name for view in views}:
             raise NotFound("host", destination)
-        wanted = Wanted(instance.id, instance.flavor, instance.zone, instance.architecture)
+        wanted = Wanted(instance.id, instance.needs, instance.zone, instance.architecture)
         others = [view for view in views if view.name != instance.host and destination in ("", view.name)]
         rooms = [room for view in others if not fits(wanted, view, room := Room.of(view))]
         if not rooms:

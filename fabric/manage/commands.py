@@ -353,16 +353,17 @@ def _flavors() -> list[Command]:
         argument("memory_mb", metavar="MEMORY", type=int, help="in MiB"),
         argument("disk_gb", metavar="DISK", type=int, help="of the root disk, in GiB"),
         argument("--ephemeral", dest="ephemeral_gb", type=int, default=0, help="of the scratch disk, in GiB"),
+        argument("--requires", action="append", default=[], help="what a host must have, as avx2 or gpu; repeatable"),
     )
     found: list[Command] = []
     for word in ("flavor", "instance_type"):
         found += [
-            Command(f"{word} list", "every instance type", (), ask("DescribeFlavors"), rows(*columns)),
+            Command(f"{word} list", "every instance type", (), ask("DescribeFlavors"), rows(*columns, "requires")),
             Command(
                 f"{word} create",
                 "make an instance type",
                 (name, *numbers),
-                ask("CreateFlavor", *columns),
+                ask("CreateFlavor", *columns, "requires"),
                 pairs,
             ),
             Command(

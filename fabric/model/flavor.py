@@ -16,6 +16,8 @@ class Flavor:
     @ivar memory_mb: memory in MiB.
     @ivar disk_gb: root disk in GiB.
     @ivar ephemeral_gb: scratch disk in GiB, 0 for none.
+    @ivar requires: what a host must have, by the names of
+        L{fabric.model.host.Capacity.features}.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Flavor:
     memory_mb: int
     disk_gb: int
     ephemeral_gb: int = 0
+    requires: tuple[str, ...] = ()
 
 
 BUILT_IN = {

@@ -17,6 +17,9 @@ class Capacity:
     @ivar vcpus: virtual processors that may be promised, overcommit included.
     @ivar memory_mb: MiB.
     @ivar disk_gb: GiB.
+    @ivar cpu_model: what its processors are called.
+    @ivar features: what else it has, that types may require: flags of its
+        processors (C{avx2}), devices (C{gpu}), sorted.
     """
 
     vcpus: int = 0
@@ -24,6 +27,8 @@ class Capacity:
     disk_gb: int = 0
     architecture: str = "x86_64"
     hypervisor: str = "fake"
+    cpu_model: str = ""
+    features: tuple[str, ...] = ()
 
     def room(self) -> dict[str, int]:
         """

@@ -100,4 +100,7 @@ def fits(wanted: Wanted, host: HostView, room: Room) -> str:
         return f"in zone {host.zone}, {wanted.zone} wanted"
     if wanted.architecture != host.capacity.architecture:
         return f"{host.capacity.architecture} processors, {wanted.architecture} wanted"
+    missing = sorted(set(wanted.flavor.requires) - set(host.capacity.features))
+    if missing:
+        return f"has no {', '.join(missing)}"
     return room.lacks(wanted)

@@ -308,14 +308,31 @@ class MachineTests(ManageCase):
     @inlineCallbacks
     def test_flavors(self) -> Steps:
         """Instance types are made, listed, launched and removed, by either of their names."""
-        yield self.well("flavor", "create", "big.one", "2", "3000", "30", "--ephemeral", "5")
-        self.assertIn(["big.one", "2", "3000", "30", "5"], (yield self.well("instance_type", "list")))
+        yield self.well("flavor", "create", "big.one", "2", "3000", "30", "--ephemeral", "5", "--requires", "gpu")
+        self.assertIn(["big.one", "2", "3000", "30", "5", "gpu"], (yield self.well("instance_type", "list")))
         yield self.refused("AlreadyExists", "flavor", "create", "big.one", "2", "3000", "30")
         yield self.refused("InvalidValue", "flavor", "create", "none", "0", "1", "1")
         yield self.under_test.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, flavor="big.one"))
         yield self.well("instance_type", "delete", "big.one")
         yield self.refused("NotFound", "flavor", "delete", "big.one")
         self.assertNotIn("big.one", (yield self.manage("flavor", "list")).out)
+
+    @inlineCallbacks
+    def test_migrate(self) -> Steps:
+        """An instance is sent to another host, a host is emptied, and what can't be is told."""
+        self.under_test.add_host("node2")
+        alive = self.under_test.cloud.hosts.alive
+        yield self.under_test.until(lambda: alive().addCallback(lambda names: "node2" in names))
+        [made] = yield self.under_test.cloud.instances.run(CALLER, LaunchSpec(SAMPLE))
+        [running] = yield self.under_test.until_state("running", made.id)
+        other = {"node1": "node2", "node2": "node1"}[running.host]
+        self.assertIn(["destination", other], (yield self.well("instance", "migrate", made.id, "--to", other)))
+        yield self.under_test.until(
+            lambda: self.under_test.get(made.id).addCallback(lambda found: found[0].migration is None)
+        )
+        self.assertIn([made.id, running.host, "-"], (yield self.well("host", "evacuate", other)))
+        yield self.refused("NotFound", "instance", "migrate", "i-0123456789abcdef0")
+        yield self.refused("NotFound", "host", "evacuate", "nowhere")
 
     @inlineCallbacks
     def test_host_errors(self) -> Steps:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -119,6 +120,14 @@ class AlgorithmTests(SynchronousTestCase):
             self.assertIn(word, fits(wanted, view, Room.of(view)))
         good = host("a")
         self.assertEqual(fits(wanted, good, Room.of(good)), "")
+
+    def test_features(self) -> None:
+        """A type that requires something goes to hosts that have it."""
+        wanted = Wanted("i", attrs.evolve(TINY, requires=("avx2", "gpu")))
+        plain = host("a")
+        equipped = attrs.evolve(plain, capacity=attrs.evolve(plain.capacity, features=("aes", "avx2", "gpu")))
+        self.assertEqual(fits(wanted, plain, Room.of(plain)), "has no avx2, gpu")
+        self.assertEqual(fits(wanted, equipped, Room.of(equipped)), "")
 
 
 class WorkerTests(SynchronousTestCase):

@@ -118,10 +118,18 @@ class MachineActions:
     @action
     @inlineCallbacks
     def CreateFlavor(
-        self, caller: Caller, name: str, vcpus: int, memory_mb: int, disk_gb: int, ephemeral_gb: int = 0
+        self,
+        caller: Caller,
+        name: str,
+        vcpus: int,
+        memory_mb: int,
+        disk_gb: int,
+        ephemeral_gb: int = 0,
+        requires: list[str] = [],  # noqa: B006
     ) -> Result:
         """Make an instance type."""
-        flavor = yield self._cloud.flavors.create(caller, Flavor(name, vcpus, memory_mb, disk_gb, ephemeral_gb))
+        wanted = Flavor(name, vcpus, memory_mb, disk_gb, ephemeral_gb, tuple(sorted(set(requires))))
+        flavor = yield self._cloud.flavors.create(caller, wanted)
         return encode(flavor)
 
     @action
