@@ -27,6 +27,7 @@ from fabric.faults import IFaults
 from fabric.model.flavor import InstanceType
 from fabric.model.group import SecurityGroup
 from fabric.model.host import Service
+from fabric.model.image import Image, may_use
 from fabric.model.instance import GroupName, Instance, StateReason, moved
 from fabric.rpc.interface import Address, Context, IQueue
 from fabric.store.interface import IStore, Stored
@@ -205,7 +206,8 @@ class Instances:
         C{api_termination_disabled}, C{api_stop_disabled},
         C{shutdown_behavior}, C{groups} (ids), C{source_dest_check}.
 
-        @raise NotFound: the instance, or a group, is not the caller's.
+        @raise NotFound: the instance, a group, a kernel or a ramdisk is not
+            the caller's to use.
         @raise WrongState: it must be stopped for this change.
         @raise QuotaExceeded: the larger type is not within the quota.
         """
@@ -222,6 +224,7 @@ class Instances:
         new = dict(changes)
         if "flavor" in new:
             new["flavor"] = yield self._resize(caller, transaction, instance, new["flavor"])
+        yield self._check_parts(caller, instance, new)
         if "groups" in new:
             new |= yield self._groups(caller, transaction, instance, new["groups"])
         changed = attrs.evolve(instance, **new)
@@ -235,6 +238,21 @@ class Instances:
         if changed.groups_order != instance.groups_order:
             self._faults.reach("cloud.groups_written")
             self._enforcement.regrouped(caller.request_id, changed)
+
+    @inlineCallbacks
+    def _check_parts(
+        self, caller: Caller, instance: Instance, changes: dict[str, Any]
+    ) -> Generator[Deferred[Any], Any, None]:
+        """See that a new kernel and ramdisk are the caller's to use, or those of the instance's image."""
+        named = {kind: changes[kind] for kind in ("kernel", "ramdisk") if changes.get(kind)}
+        if not named:
+            return
+        image, *found = yield self._store.read(Image, [instance.image, *named.values()])
+        for (kind, id), stored in zip(named.items(), found, strict=True):
+            if image is not None and getattr(image.record, kind) == id:
+                continue
+            if stored is None or stored.record.type != kind or not may_use(stored.record, caller.project):
+                raise NotFound(kind, id)
 
     @inlineCallbacks
     def _resize(self, caller: Caller, transaction: Any, instance: Instance, name: str) -> Generator[Any, Any, Any]:
