@@ -94,26 +94,28 @@ class PlacementGroups:
             raise InUse("placement_group", name, error.by) from None
         return stored.record  # type: ignore[no-any-return]
 
-    def move(self, caller: Caller, id: str, name: str, partition: int = 0) -> Deferred[None]:
+    def move(self, caller: Caller, id: str, name: str, partition: int = 0, group_id: str = "") -> Deferred[None]:
         """
-        Put a stopped instance into a group, or with an empty C{name} into
-        none.  It stays on its host, which must suit the group.
+        Put a stopped instance into a group, named by C{name} or C{group_id},
+        or with neither into none.  It stays on its host, which must suit the group.
 
         @raise NotFound: the instance or the group is not the caller's.
         @raise WrongState: the instance is not stopped.
         @raise NoCapacity: its host does not suit.
         """
-        return until_written(lambda: self._move(caller, id, name, partition))
+        return until_written(lambda: self._move(caller, id, name, group_id, partition))
 
     @inlineCallbacks
-    def _move(self, caller: Caller, id: str, name: str, partition: int) -> Generator[Deferred[Any], Any, None]:
-        stored, *groups = yield self._store.gather([Want(Instance, id=id), *placement_want(caller, name, "")])
+    def _move(
+        self, caller: Caller, id: str, name: str, group_id: str, partition: int
+    ) -> Generator[Deferred[Any], Any, None]:
+        stored, *groups = yield self._store.gather([Want(Instance, id=id), *placement_want(caller, name, group_id)])
         if stored is None or stored.record.project != caller.project:
             raise NotFound("instance", id)
         instance: Instance = stored.record
         if instance.state != "stopped":
             raise WrongState("instance", id, instance.state, ["stopped"])
-        membership = joined(caller, name, partition, groups[0]) if groups else None
+        membership = joined(caller, name or group_id, partition, groups[0]) if groups else None
         transaction = self._store.transaction(caller.request_id)
         if membership is not None:
             transaction.need("placement_group", membership.group)
@@ -126,7 +128,7 @@ class PlacementGroups:
         try:
             yield self._store.commit(transaction)
         except (LimitExceeded, InUse):
-            raise NoCapacity({instance.host: f"does not suit placement group {name}"}) from None
+            raise NoCapacity({instance.host: f"does not suit placement group {name or group_id}"}) from None
 
     @inlineCallbacks
     def _find(self, caller: Caller, name: str) -> Generator[Deferred[Any], Any, Stored[PlacementGroup]]:

@@ -119,8 +119,9 @@ class PlacementGroupActions:
         if "GroupName" not in parameters and "GroupId" not in parameters:
             raise missing("GroupName")
         asked = placement({"Placement": parameters})
-        group = asked["placement_group"] or asked["placement_group_id"]
-        done = self._groups.move(call.caller, id, group, asked["partition"])
+        done = self._groups.move(
+            call.caller, id, asked["placement_group"], asked["partition"], asked["placement_group_id"]
+        )
         return done.addCallback(lambda _: {"Return": True})
 
 
