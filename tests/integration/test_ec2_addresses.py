@@ -125,18 +125,20 @@ class AddressTests(EC2Case):
 
     @inlineCallbacks
     def test_reassociate(self) -> Steps:
-        """By allocation only when asked for; by itself it moves, as in EC2 before VPCs."""
+        """An address moves, however it is named, unless the request forbids it."""
         one, two = yield self.boot(2)
         made = yield self.ask("AllocateAddress")
         allocation, public = {"AllocationId": made["AllocationId"]}, {"PublicIp": made["PublicIp"]}
         yield self.ask("AssociateAddress", InstanceId=one, **allocation)
-        yield self.refused("Resource.AlreadyAssociated", "AssociateAddress", InstanceId=two, **allocation)
-        yield self.ask("AssociateAddress", InstanceId=two, AllowReassociation=True, **allocation)
+        refusal = {"InstanceId": two, "AllowReassociation": False}
+        yield self.refused("Resource.AlreadyAssociated", "AssociateAddress", **refusal, **allocation)
+        yield self.ask("AssociateAddress", InstanceId=two, **allocation)
         self.assertEqual((yield self.matching("ip-address", made["PublicIp"])), [two])
         yield self.ask("AssociateAddress", InstanceId=one, **public)
         self.assertEqual((yield self.matching("ip-address", made["PublicIp"])), [one])
-        refusal = {"InstanceId": two, "AllowReassociation": False}
         yield self.refused("Resource.AlreadyAssociated", "AssociateAddress", **refusal, **public)
+        yield self.ask("AssociateAddress", InstanceId=two, AllowReassociation=True, **allocation)
+        self.assertEqual((yield self.matching("ip-address", made["PublicIp"])), [two])
 
     @inlineCallbacks
     def test_associate_refusals(self) -> Steps:

@@ -28,6 +28,7 @@ from fabric.cloud.access import Caller
 from fabric.cloud.addresses import Addresses, Named, is_address
 from fabric.cloud.listings import Listings
 from fabric.errors import NotFound
+from fabric.ids import is_id
 from fabric.model.address import Address
 from fabric.model.vpc import instance_of
 
@@ -119,15 +120,12 @@ class AddressActions:
 
     def associate(self, call: Call) -> Deferred[Answer]:
         """
-        Lead an address to an instance.  One that is named by its allocation
-        is taken from another instance only when that is asked for; one that
-        is named by itself moves.
+        Lead an address to an instance.  It is taken from another instance
+        unless the request forbids that.
         """
         given = call.parameters
         named = _named(given)
-        move = given.get("AllowReassociation")
-        if move is None:
-            move = not named.allocation
+        move = given.get("AllowReassociation", True)
         private_ip = given.get("PrivateIpAddress") or ""
         led = self._addresses.associate(call.caller, named, _target(given), private_ip, move)
         if given.get("NetworkInterfaceId"):
@@ -211,12 +209,21 @@ def _target(given: Mapping[str, Any]) -> str:
     if instance and interface:
         raise combination("You may specify instance id or network interface id, but not both in the same call")
     if interface:
-        if not interface.startswith("eni-"):
-            raise unknown_interface(interface)
-        return instance_of(interface)
+        return interface_owner(interface)
     if not instance:
         raise missing("InstanceId")
     return check_ids("instance", [instance])[0]
+
+
+def interface_owner(id: str) -> str:
+    """
+    @return: the id of the instance whose interface that would be.
+    @raise EC2Error: it can't be an interface's id.
+    """
+    instance = instance_of(id)
+    if not id.startswith("eni-") or not is_id("instance", instance):
+        raise EC2Error("InvalidNetworkInterfaceId.Malformed", f'Invalid id: "{id}" (expecting "eni-...")')
+    return instance
 
 
 def unknown_interface(id: str) -> EC2Error:

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from fabric.api.ec2.actions.addresses import unknown_interface
+from fabric.api.ec2.actions.addresses import interface_owner, unknown_interface
 from fabric.api.ec2.actions.listing import Describe
 from fabric.api.ec2.actions.network_filters import interface_rules, led_to
 from fabric.api.ec2.actions.refusals import invalid_value
@@ -32,7 +32,7 @@ from fabric.cloud.listings import Listings
 from fabric.cloud.networks import Networks
 from fabric.errors import NotFound
 from fabric.model.instance import Instance
-from fabric.model.vpc import instance_of, interface_id, vpc_id
+from fabric.model.vpc import interface_id, vpc_id
 
 BOUNDS = Bounds(5, 1000)
 
@@ -207,13 +207,11 @@ class VpcActions:
         The interfaces of the project's instances: one each.
         """
         asked = call.parameters.get("NetworkInterfaceIds") or ()
-        for id in asked:
-            if not id.startswith("eni-"):
-                raise EC2Error("InvalidNetworkInterfaceId.Malformed", f'Invalid id: "{id}" (expecting "eni-...")')
+        owners = tuple(dict.fromkeys(map(interface_owner, asked)))
         narrowing = self._interfaces.narrow(call)
         narrowing.add(("state", (*KEEPS, "shutting-down")))
         narrowing.add(("address", ("*",)))
-        listed = self._interfaces.listing(call, narrowing, tuple(instance_of(id) for id in asked))
+        listed = self._interfaces.listing(call, narrowing, owners)
         return listed.addErrback(_unknown_instances)
 
 
