@@ -1,6 +1,7 @@
 """
 Images of instances: a copy of the instance's own disk, which its host makes, and
-snapshots of its volumes.
+snapshots of its volumes.  Where it boots from one of these, its host only stops
+and starts it, and has the snapshots made meanwhile.
 
 The entry is C{pending} until all of them are complete.  What was not sent or not
 answered is ordered again by the sweep, and what takes too long fails.
@@ -17,21 +18,25 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from fabric.cloud.access import Caller
+from fabric.cloud.attachments import ROOT
 from fabric.cloud.images import SOON, Images
 from fabric.cloud.launch import RESEND_AFTER
+from fabric.cloud.launch_disks import MAPPING
 from fabric.cloud.orders import WAIT
 from fabric.cloud.retry import until_written
 from fabric.cloud.snapshots import Snapshots
+from fabric.cloud.volume_orders import snapshot_order
 from fabric.compute.interface import CaptureOrder, IComputeWorker, ImageReport
-from fabric.errors import Conflict, FabricError, NotFound, WrongState
+from fabric.errors import Conflict, FabricError, InvalidValue, NotFound, WrongState
 from fabric.faults import IFaults
 from fabric.ids import new_id
 from fabric.model.codec import encode
 from fabric.model.image import LIFECYCLE, Image, ImageDisk, moved
-from fabric.model.instance import Disk, Instance
+from fabric.model.instance import Disk, Instance, bare
 from fabric.model.snapshot import Snapshot
 from fabric.rpc.interface import Address, Context, IQueue
 from fabric.store.interface import IStore, Stored
+from fabric.volume.interface import AwaitedSnapshot
 
 
 @attrs.frozen
@@ -85,7 +90,9 @@ class Captures:
         Begin to make an image of an instance.
 
         @raise NotFound: the instance is not the caller's.
-        @raise WrongState: it neither runs nor is stopped.
+        @raise WrongState: it neither runs nor is stopped; of kind L{ROOT}: it
+            has no volume to boot from.
+        @raise InvalidValue: its root is to be left out.
         @raise AlreadyExists: the project has an image of that name.
         @raise QuotaExceeded: the project has as many images, or snapshots, as
             it may.
@@ -97,6 +104,7 @@ class Captures:
         instance: Instance = stored.record
         if instance.state not in ("running", "stopped") or not instance.host:
             raise WrongState("instance", instance.id, instance.state, ["running", "stopped"])
+        _check_root(instance, spec)
         yield self._images.check_name(caller, spec.name)
         disks = yield self._copied(caller, instance, spec)
         image = self._image(caller, instance, spec, disks)
@@ -106,7 +114,8 @@ class Captures:
             yield self._images.drop_snapshots(caller, disks)
             raise
         self._faults.reach("cloud.image_written")
-        self._order(caller.request_id, image)
+        if image.copying:
+            yield self._order(caller.request_id, image)
         return image
 
     @inlineCallbacks
@@ -135,6 +144,8 @@ class Captures:
 
     def _image(self, caller: Caller, instance: Instance, spec: CaptureSpec, disks: tuple[ImageDisk, ...]) -> Image:
         now = self._clock.seconds()
+        restart = spec.restart and instance.state == "running"
+        again = SOON if instance.boots_volume and not restart else self._resend_after
         return Image(
             new_id("image"),
             caller.project,
@@ -147,11 +158,12 @@ class Captures:
             state="pending",
             created_at=now,
             tags=dict(spec.tags),
+            root_device=instance.root_device,
             disks=disks,
             instance=instance.id,
             host=instance.host,
-            restart=spec.restart and instance.state == "running",
-            review_at=now + self._resend_after,
+            restart=restart,
+            review_at=now + min(again, self._resend_after),
         )
 
     @inlineCallbacks
@@ -159,18 +171,22 @@ class Captures:
         self, caller: Caller, instance: Instance, spec: CaptureSpec
     ) -> Generator[Deferred[Any], Any, tuple[ImageDisk, ...]]:
         """Snapshots of the volumes that are to be in the image."""
-        wanted = [disk for disk in instance.disks if disk.device not in spec.left_out and disk.state == "attached"]
+        left_out = {bare(device) for device in spec.left_out}
+        wanted = [disk for disk in instance.disks if bare(disk.device) not in left_out and disk.state == "attached"]
         others = [disk.volume for disk in instance.disks if disk not in wanted]
         if not wanted:
             return ()
         why = f"Created by CreateImage({instance.id})"
-        made = yield self._snapshots.create_all(caller, instance.id, why, exclude=others)
+        held = instance.boots_volume and spec.restart and instance.state == "running"
+        made = yield self._snapshots.create_all(caller, instance.id, why, exclude=others, held=held)
         by_volume = {snapshot.volume: snapshot for snapshot in made}
         return tuple(_disk(disk, by_volume[disk.volume], spec) for disk in wanted if disk.volume in by_volume)
 
-    def _order(self, request_id: str, image: Image) -> None:
+    @inlineCallbacks
+    def _order(self, request_id: str, image: Image) -> Generator[Deferred[Any], Any, None]:
         """Ask the instance's host for a copy; the sweep asks again if this fails."""
-        order = CaptureOrder(image.instance, image.id, image.restart)
+        copies = (yield self._copies(image)) if image.root_type == "ebs" else ()
+        order = CaptureOrder(image.instance, image.id, image.restart, copies)
         remote: IComputeWorker = self._queue.caster(
             IComputeWorker, Address("compute", image.host), Context(request_id, WAIT)
         )
@@ -182,6 +198,13 @@ class Captures:
         remote.capture([encode(order)]).addErrback(unsent)
 
     @inlineCallbacks
+    def _copies(self, image: Image) -> Generator[Deferred[Any], Any, tuple[AwaitedSnapshot, ...]]:
+        """Its snapshots, to be made while its instance is stopped."""
+        found = yield self._store.read(Snapshot, [disk.snapshot for disk in image.disks if disk.snapshot])
+        snapshots = [stored.record for stored in found if stored is not None]
+        return tuple(AwaitedSnapshot(snapshot.host, snapshot_order(snapshot)) for snapshot in snapshots)
+
+    @inlineCallbacks
     def _take(self, request_id: str, host: str, report: ImageReport) -> Generator[Deferred[Any], Any, None]:
         [stored] = yield self._store.read(Image, [report.image])
         if stored is None or stored.record.host != host or not stored.record.copying:
@@ -189,6 +212,7 @@ class Captures:
         image: Image = stored.record
         if report.state == "made":
             image = attrs.evolve(image, location=report.location, review_at=self._clock.seconds() + SOON)
+            image = attrs.evolve(image, restart=image.restart and image.root_type != "ebs")
             image = yield self._settled(image)
         else:
             image = moved(image, "fail", report.message or "its host could not copy the disk")
@@ -203,7 +227,7 @@ class Captures:
         elif image.copying:
             later = attrs.evolve(image, review_at=now + self._resend_after)
             yield self._write("sweep", stored, later)
-            self._order("sweep", later)
+            yield self._order("sweep", later)
         else:
             later = attrs.evolve(image, review_at=now + SOON)
             yield self._write("sweep", stored, (yield self._settled(later)))
@@ -223,6 +247,14 @@ class Captures:
         transaction = self._store.transaction(request_id)
         transaction.update(stored, image)
         yield self._store.commit(transaction)
+
+
+def _check_root(instance: Instance, spec: CaptureSpec) -> None:
+    if not instance.bootable:
+        raise WrongState(ROOT, instance.id, instance.root_device, ["attached"])
+    root = instance.root
+    if root is not None and bare(root.device) in {bare(device) for device in spec.left_out}:
+        raise InvalidValue(MAPPING, root.device, f"The root device {root.device} can't be left out of an image")
 
 
 def _disk(disk: Disk, snapshot: Snapshot, spec: CaptureSpec) -> ImageDisk:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.cloud.access import Caller

@@ -30,6 +30,10 @@ from fabric.model.volume import Volume, room_counter
 from fabric.store.interface import IStore, Query, Stored, Transaction
 
 
+HELD = 180.0
+"""Seconds for which the order of a snapshot may wait for a machine to be quiet."""
+
+
 class Snapshots:
     """
     Verbs on snapshots; each is one write.
@@ -102,6 +106,7 @@ class Snapshots:
         tags: Mapping[str, str] | None = None,
         exclude: Sequence[str] = (),
         copy_tags: bool = False,
+        held: bool = False,
     ) -> Generator[Deferred[Any], Any, list[Snapshot]]:
         """
         Copy all volumes of an instance: all are written or none; each copy is
@@ -109,6 +114,8 @@ class Snapshots:
 
         @param exclude: ids of volumes to be left out.
         @param copy_tags: whether to give each the volume's tags as well.
+        @param held: whether they are ordered by somebody else, once nobody
+            writes to the volumes; the sweep orders them after L{HELD} seconds.
         @raise NotFound: the instance, or an excluded volume, is not there.
         """
         [stored] = yield self._store.read(Instance, [instance_id])
@@ -122,7 +129,7 @@ class Snapshots:
         found = yield self._store.read(Volume, wanted)
         inherited = {each.record.id: each.record.tags if copy_tags else {} for each in found if each is not None}
         pairs = [(id, {**inherited.get(id, {}), **dict(tags or {})}) for id in wanted]
-        return (yield self._create(caller, pairs, description))  # type: ignore[no-any-return]
+        return (yield self._create(caller, pairs, description, HELD if held else 0.0))  # type: ignore[no-any-return]
 
     @inlineCallbacks
     def copy(
@@ -206,18 +213,19 @@ class Snapshots:
 
     @inlineCallbacks
     def _create(
-        self, caller: Caller, pairs: Sequence[tuple[str, dict[str, str]]], description: str
+        self, caller: Caller, pairs: Sequence[tuple[str, dict[str, str]]], description: str, held: float = 0.0
     ) -> Generator[Deferred[Any], Any, list[Snapshot]]:
         if not pairs:
             return []
-        made = yield until_written(lambda: self._create_once(caller, pairs, description))
+        made = yield until_written(lambda: self._create_once(caller, pairs, description, held))
         self._faults.reach("cloud.snapshot_written")
-        self._orders.snapshot(caller.request_id, made)
+        if not held:
+            self._orders.snapshot(caller.request_id, made)
         return made  # type: ignore[no-any-return]
 
     @inlineCallbacks
     def _create_once(
-        self, caller: Caller, pairs: Sequence[tuple[str, dict[str, str]]], description: str
+        self, caller: Caller, pairs: Sequence[tuple[str, dict[str, str]]], description: str, held: float = 0.0
     ) -> Generator[Deferred[Any], Any, list[Snapshot]]:
         found = yield self._store.read(Volume, [id for id, _ in pairs])
         transaction = self._store.transaction(caller.request_id)
@@ -232,6 +240,7 @@ class Snapshots:
             transaction.update(stored, volume)
             size = volume.claimed_gb
             snapshot = self._new(caller, volume.id, size, volume.host, volume.zone, description, tags)
+            snapshot = attrs.evolve(snapshot, review_at=snapshot.review_at + held)
             transaction.create(snapshot)
             made.append(snapshot)
         yield self._commit(caller, transaction, {snapshot.host for snapshot in made})

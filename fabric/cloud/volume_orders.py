@@ -59,7 +59,7 @@ class VolumeOrders:
 
     def snapshot(self, request_id: str, snapshots: Iterable[Snapshot]) -> Deferred[None]:
         """Order snapshots to be made."""
-        return self._per_host(request_id, "snapshot", snapshots, _snapshot_order)
+        return self._per_host(request_id, "snapshot", snapshots, snapshot_order)
 
     def delete_snapshots(self, request_id: str, snapshots: Iterable[Snapshot]) -> Deferred[None]:
         """Order snapshots to be removed."""
@@ -155,7 +155,10 @@ def _named(record: Volume | Snapshot) -> Named:
     return Named(record.id, record.order)
 
 
-def _snapshot_order(snapshot: Snapshot) -> SnapshotOrder:
+def snapshot_order(snapshot: Snapshot) -> SnapshotOrder:
+    """
+    What a volume host is told of a snapshot that it is to make.
+    """
     return SnapshotOrder(snapshot.id, snapshot.volume, snapshot.size_gb, snapshot.order, snapshot.source)
 
 

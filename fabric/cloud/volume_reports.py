@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from fabric.cloud.attachments import ATTEMPTS
+from fabric.cloud.attachments import ATTEMPTS, released
 from fabric.cloud.orders import Orders
 from fabric.cloud.reports import failed
 from fabric.cloud.retry import until_written
@@ -117,7 +117,8 @@ class VolumeReports:
                 ended = failed(holder.record, now, reason, self._resend_after)
                 transaction.update(holder, ended)
             elif holder is not None:
-                broken = attachment_moved(broken, "let_go", now)
+                over = not holder.record.live
+                broken = released(broken, now) if over else attachment_moved(broken, "let_go", now)
                 transaction.update(holder, without_disk(holder.record, volume.id))
         transaction.update(stored, broken)
         yield self._store.commit(transaction)

@@ -1,18 +1,25 @@
 """
 Machines' disks made into images: copied by the driver, and reported.
+
+A machine that boots from a volume has no disk to copy: it is stopped, its
+volumes' hosts are asked for snapshots, and it is started again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
 from fabric.cloud.interface import ICloudWorker
-from fabric.compute.interface import CaptureOrder, IComputeDriver, ImageReport
+from fabric.compute.interface import CaptureOrder, Domain, IComputeDriver, ImageReport, MachineReport
+from fabric.compute.machines import Machines
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT
 from fabric.compute.turns import Turns
@@ -20,9 +27,21 @@ from fabric.errors import DriverFailure, FabricError
 from fabric.faults import IFaults
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.volume.interface import AwaitedSnapshot, IVolumeWorker
 
 DRIVER_SECONDS = 1800.0
 """How long a driver may take over one disk."""
+
+QUIET_SECONDS = 300.0
+"""How long a driver may take to stop a machine, and to start it."""
+
+SNAPSHOT_SECONDS = 120.0
+"""How long a volume host may take over one snapshot while the machine waits."""
+
+INTERNAL = "Server.InternalError"
+
+REMEMBERED = 1000
+"""Images of which the last report is remembered."""
 
 AGAIN = 1.0
 """Seconds until the second try."""
@@ -33,9 +52,25 @@ class Captures:
     Carries out L{CaptureOrder}s.
     """
 
+    log = Logger()
+
     def __init__(
-        self, host: str, driver: IComputeDriver, queue: IQueue, clock: IReactorTime, faults: IFaults, turns: Turns
+        self,
+        host: str,
+        driver: IComputeDriver,
+        queue: IQueue,
+        clock: IReactorTime,
+        faults: IFaults,
+        turns: Turns,
+        machines: Machines,
+        tell: Callable[[MachineReport, Context], None],
     ) -> None:
+        """
+        @param tell: takes what is to be reported of a machine.
+        """
+        self._machines = machines
+        self._tell = tell
+        self._made: OrderedDict[str, ImageReport] = OrderedDict()
         self._host = host
         self._driver = driver
         self._queue = queue
@@ -56,12 +91,74 @@ class Captures:
             try:
                 if turn.ready is not None:
                     yield turn.ready
-                reports.append((yield self._capture(order)))
+                if order.copies:
+                    reports.append((yield self._quieted(order, context)))
+                else:
+                    reports.append((yield self._capture(order)))
             finally:
                 turn.leave_all()
         self._faults.reach("compute.image_captured")
         cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, WAIT))
         yield cloud.report_images(self._host, [encode(report) for report in reports])
+
+    @inlineCallbacks
+    def _quieted(self, order: CaptureOrder, context: Context) -> Generator[Deferred[Any], Any, ImageReport]:
+        """
+        Have snapshots made while the machine does not run.  What was done is
+        reported again, as long as this process remembers.
+        """
+        if order.image in self._made:
+            return self._made[order.image]
+        machine = self._machines.get(order.id)
+        running = machine is not None and machine.state == "running"
+        report = ImageReport(order.image, "made")
+        try:
+            if machine is not None and running:
+                yield self._in_time(self._driver.shut_down(order.id, False, machine.order))
+            self._faults.reach("compute.image_quiet")
+            for copy in order.copies:
+                yield self._copy(copy, context)
+        except FabricError as error:
+            self.log.warn(
+                "{request_id}: {id} was not copied into {image}: {error}",
+                request_id=context.request_id,
+                id=order.id,
+                image=order.image,
+                error=error,
+            )
+            report = ImageReport(order.image, "failed", message=sentence(error))
+        if machine is not None and running:
+            yield self._started_again(machine, context)
+        self._made[order.image] = report
+        if len(self._made) > REMEMBERED:
+            self._made.popitem(last=False)
+        return report
+
+    def _copy(self, copy: AwaitedSnapshot, context: Context) -> Deferred[None]:
+        address = Address("volume", copy.host)
+        remote: IVolumeWorker = self._queue.caller(
+            IVolumeWorker, address, Context(context.request_id, SNAPSHOT_SECONDS)
+        )
+        return remote.snapshot([encode(copy.snapshot)])
+
+    @inlineCallbacks
+    def _started_again(self, machine: Domain, context: Context) -> Generator[Deferred[Any], Any, None]:
+        """Start it, and once more; one that does not come up is reported as stopped."""
+        for pause in (AGAIN, 0.0):
+            try:
+                yield self._in_time(self._driver.reboot(machine.id, False, machine.order))
+                return
+            except FabricError as error:
+                why = sentence(error)
+            yield deferLater(self._clock, pause)
+        stopped = MachineReport(machine.id, machine.order, "stopped", INTERNAL, why, machine.addresses)
+        self._machines.put(attrs.evolve(machine, state="stopped"))
+        self._tell(stopped, context)
+
+    def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
+        if not work.called:
+            work.addTimeout(QUIET_SECONDS, self._clock, too_long)
+        return work
 
     @inlineCallbacks
     def _capture(self, order: CaptureOrder) -> Generator[Deferred[Any], Any, ImageReport]:

@@ -13,7 +13,7 @@ from zope.interface import Interface
 from fabric.image.interface import FileOrder
 from fabric.model.flavor import Flavor
 from fabric.model.host import Capacity
-from fabric.volume.interface import HeldSnapshot
+from fabric.volume.interface import AwaitedSnapshot
 
 
 @attrs.frozen
@@ -95,7 +95,7 @@ class CaptureOrder:
     id: str
     image: str
     restart: bool = False
-    copies: tuple[HeldSnapshot, ...] = ()
+    copies: tuple[AwaitedSnapshot, ...] = ()
 
 
 @attrs.frozen

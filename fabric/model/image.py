@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from fabric.errors import WrongState
+from fabric.model.instance import bare
 from fabric.model.lifecycle import Deadline, Lifecycle
 from fabric.model.record import ALL, PUBLIC, Derived, Record, iso_time, tag_facets
 
@@ -56,7 +57,8 @@ class Image(Record):
     @ivar shared_with: projects that may launch it besides its owner.
     @ivar instance: what it was made of, empty for none.
     @ivar host: which compute host copies, or copied, the instance's disk.
-    @ivar restart: whether that host is to stop and start the instance for it.
+    @ivar restart: whether that host is to stop and start the instance for it;
+        where that boots from a volume, until it has.
     @ivar reason: why it failed.
     @ivar review_at: when the sweep looks at one that is C{pending}.
     """
@@ -97,12 +99,13 @@ class Image(Record):
     @property
     def root_type(self) -> str:
         """EC2's word for what its root is: C{ebs} or C{instance-store}."""
-        return "ebs" if any(disk.device == self.root_device for disk in self.disks) else "instance-store"
+        return "ebs" if any(bare(disk.device) == bare(self.root_device) for disk in self.disks) else "instance-store"
 
     @property
     def copying(self) -> bool:
-        """Whether a compute host still has to copy a disk."""
-        return self.state == "pending" and not self.location and bool(self.host)
+        """Whether a compute host still has to copy a disk, or to stop a machine for the copies of its volumes."""
+        owed = self.restart if self.root_type == "ebs" else not self.location
+        return self.state == "pending" and owed and bool(self.host)
 
     def derived(self) -> Derived:
         """Filed for the owner, for those it is shared with, and for all."""

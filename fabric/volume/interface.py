@@ -53,6 +53,19 @@ class SnapshotOrder:
 
 
 @attrs.frozen
+class AwaitedSnapshot:
+    """
+    A snapshot that a compute host asks for once the machine which has the
+    volume is quiet.
+
+    @ivar host: the volume host.
+    """
+
+    host: str
+    snapshot: SnapshotOrder
+
+
+@attrs.frozen
 class Named:
     """An order about what is there: to be deleted, or no longer exported."""
 

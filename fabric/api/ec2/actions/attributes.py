@@ -189,7 +189,8 @@ def kept_disks(parameters: Mapping[str, Any]) -> dict[str, bool]:
     if parameters.get("Attribute", "blockDeviceMapping") != "blockDeviceMapping":
         named.append("Attribute")
     if named:
-        raise combination(f"Fields for multiple attribute types specified: {', '.join(['BlockDeviceMappings', *named])}")
+        named = ["BlockDeviceMappings", *named]
+        raise combination(f"Fields for multiple attribute types specified: {', '.join(named)}")
     wanted: dict[str, bool] = {}
     for mapping in parameters["BlockDeviceMappings"]:
         device, ebs = mapping.get("DeviceName"), mapping.get("Ebs") or {}
