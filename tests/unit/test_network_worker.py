@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from fabric.cloud.interface import ICloudWorker
-from fabric.errors import DriverFailure, InvalidValue, NotFound, Unsupported
+from fabric.errors import DriverFailure, InvalidValue, NotFound
 from fabric.model.codec import encode
 from fabric.network.fake import FakeNetwork
 from fabric.network.interface import INetworkWorker
@@ -61,11 +61,18 @@ class NetworkWorkerTests(SynchronousTestCase):
             self.assertEqual(self.ports(), [plug(2)])
         self.assertEqual(self.steps.names[-1], "network.unplugged")
 
-    def test_managers_to_come(self):
-        """FlatDHCP and VLAN have their names, and are Unsupported."""
-        for manager in ("flatdhcp", "vlan"):
-            self.failureResultOf(self.attach([attrs.evolve(NETWORK, manager=manager)], [plug(1)]), Unsupported)
-        self.assertEqual(self.ports(), [])
+    def test_managers(self):
+        """Each manager is expressed by the driver; one of VLANs must be told which."""
+        for manager, vlan in (("flatdhcp", None), ("vlan", 100)):
+            order = attrs.evolve(NETWORK, manager=manager, vlan=vlan)
+            self.successResultOf(self.attach([order], [plug(1)]))
+            self.assertEqual(self.successResultOf(self.driver.networks()), [order])
+        self.failureResultOf(self.attach([attrs.evolve(NETWORK, manager="vlan")], []), InvalidValue)
+
+    def test_flat_has_no_router(self):
+        """A flat network has no IPv6, which needs a router."""
+        self.successResultOf(self.attach([attrs.evolve(NETWORK, cidr_v6="fd00::/64")], []))
+        self.assertEqual(self.successResultOf(self.driver.networks()), [NETWORK])
 
     def test_unknown_manager(self):
         """A manager that nobody knows is an invalid value."""

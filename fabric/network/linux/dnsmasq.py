@@ -29,7 +29,7 @@ KILL_AFTER = 5.0
 """Seconds that it is given to end."""
 
 CALM = 5.0
-"""One that ended sooner than this many seconds after its start waits that long for the next."""
+"""Seconds until another is started when the last was started in another's place sooner than this ago."""
 
 
 @implementer(IReadDescriptor)
@@ -121,7 +121,6 @@ def found(server: Server, reactor: IReactorFDSet) -> Pidfd | None:
 class _Running:
     server: Server
     process: Pidfd
-    since: float
 
 
 class Dnsmasqs:
@@ -143,6 +142,7 @@ class Dnsmasqs:
         self._wanted: dict[str, Server] = {}
         self._running: dict[str, _Running] = {}
         self._coming: dict[str, Any] = {}
+        self._revivals: dict[str, float] = {}
 
     def ensure(self, server: Server, reread: bool, anew: bool = False) -> Deferred[None]:
         """
@@ -209,7 +209,7 @@ class Dnsmasqs:
         self.log.info("dnsmasq of {bridge} is process {pid}", bridge=server.bridge, pid=process.pid)
 
     def _take(self, server: Server, process: Pidfd) -> None:
-        running = _Running(server, process, self._clock.seconds())
+        running = _Running(server, process)
         self._running[server.network] = running
         process.watch(lambda: self._ended(running))
 
@@ -219,15 +219,16 @@ class Dnsmasqs:
         if self._running.get(server.network) is not running:
             return
         del self._running[server.network]
-        age = self._clock.seconds() - running.since
         self.log.error(
             "dnsmasq of {bridge}, process {pid}, has ended; starting another",
             bridge=server.bridge,
             pid=running.process.pid,
         )
-        self._again(server, 0.0 if age > CALM else CALM)
+        self._again(server)
 
-    def _again(self, server: Server, seconds: float) -> None:
+    def _again(self, server: Server) -> None:
+        calm = self._clock.seconds() - self._revivals.get(server.network, 0.0) > CALM
+        seconds = 0.0 if calm else CALM
         self._coming[server.network] = self._clock.callLater(seconds, self._revive, server)
 
     def _revive(self, server: Server) -> None:
@@ -236,13 +237,14 @@ class Dnsmasqs:
         def failed(failure: Failure) -> None:
             failure.trap(DriverFailure)
             self.log.error("dnsmasq of {bridge} does not start: {why}", bridge=server.bridge, why=failure.value.what)
-            self._again(server, CALM)
+            self._again(server)
 
-        if self._wanted.get(server.network) is server:
+        self._revivals[server.network] = self._clock.seconds()
+        if self._wanted.get(server.network) == server:
             self._one_by_one.run(self._revived, server).addErrback(failed)
 
     def _revived(self, server: Server) -> Deferred[None]:
-        if self._wanted.get(server.network) is not server:
+        if self._wanted.get(server.network) != server:
             return succeed(None)
         return self._ensure(server, False, False)
 

@@ -82,6 +82,7 @@ class LinuxNetwork:
         self._one_by_one = DeferredLock()
         self._waiting: list[_Verb] = []
         self._host = HostNetwork()
+        self._touched: set[str] = set()
         self._made: dict[str, Bridge] = {}
         self._filtered: HostNetwork | None = None
         self._answers: frozenset[str] | None = None
@@ -225,9 +226,9 @@ class LinuxNetwork:
     def _settle(self, looks: frozenset[str]) -> Generator[Deferred[Any], Any, Failures]:
         """Make it so."""
         host = self._host
-        gone = [self._made[id] for id in self._made if id not in host.networks]
-        for each in gone:
-            yield self._leases.remove(each.network)
+        gone = [id for id in self._touched if id not in host.networks]
+        for id in gone:
+            yield self._leases.remove(id)
         wanted = {id: bridge(network, self._uplinks) for id, network in host.networks.items()}
         failures, anew = yield self._in_thread(self._link, gone, wanted, looks)
         ready = [network for id, network in host.networks.items() if id not in failures and is_gateway(network)]
@@ -240,22 +241,24 @@ class LinuxNetwork:
         return failures  # type: ignore[no-any-return]
 
     def _link(
-        self, gone: Sequence[Bridge], wanted: dict[str, Bridge], looks: frozenset[str]
+        self, gone: Sequence[str], wanted: dict[str, Bridge], looks: frozenset[str]
     ) -> tuple[Failures, frozenset[str]]:
         """
-        In the thread: have these bridges and not those.
+        In the thread: have these bridges, and none of networks that are gone.
 
         @return: what failed, and which bridges were not there before.
         """
         failures: Failures = {}
         anew = set()
-        for old in gone:
-            self._links.remove(old.network)
-            self._made.pop(old.network, None)
+        for id in gone:
+            self._links.remove(id)
+            self._made.pop(id, None)
+            self._touched.remove(id)
         for id, each in wanted.items():
             if self._made.get(id) == each and not (id in looks and not self._links.intact(each)):
                 continue
             self._made.pop(id, None)
+            self._touched.add(id)
             try:
                 if self._links.ensure(each):
                     anew.add(id)
