@@ -52,3 +52,89 @@ class IImageCache(Interface):
         Say which files guests of this host are built on: those stay, whatever
         the room; others may go, the ones fetched longest ago first.
         """
+
+
+@attrs.frozen
+class StoredFile:
+    """
+    A whole, verified file of the image store.
+
+    @ivar format: C{raw} or C{qcow2}.
+    @ivar size: bytes of the file.
+    @ivar disk_bytes: what a guest sees of a disk; 0 for other files.
+    @ivar used_at: when it was last put, or asked for to be used; seconds since 1970.
+    """
+
+    digest: str
+    format: str
+    size: int
+    disk_bytes: int = 0
+    used_at: float = 0.0
+
+
+class IIncoming(Interface):
+    """
+    A file on its way into the store.
+    """
+
+    def write(data: bytes) -> Deferred[None]:
+        """
+        Take the next part; fires when it, and all before it, is written.  A
+        sender that does not wait may have too much of it in memory.
+
+        @raise InvalidValue: the file is longer than the store takes.
+        """
+
+    def finish() -> Deferred[StoredFile]:
+        """
+        It is whole: verify it, and keep it for good.
+
+        @raise InvalidValue: it is not what its digest says, or not a disk that
+            guests may be given; nothing of it is left.
+        """
+
+    def abandon() -> Deferred[None]:
+        """Leave nothing of it.  Repeating is safe, and after L{finish} too."""
+
+
+class IImageStore(Interface):
+    """
+    The files of all images, by the SHA-256 of what is in them.
+    """
+
+    def start() -> Deferred[None]:
+        """Make it ready, and remove what a crash left half done.  Call once, before all else."""
+
+    def receive(digest: str, role: str) -> IIncoming:
+        """
+        Begin to take a file.  Several may bring the same one.
+
+        @param role: of L{FileOrder}; a C{disk} is looked into.
+        @raise InvalidValue: that is no digest, or no role.
+        """
+
+    def find(digest: str, use: bool) -> Deferred[StoredFile]:
+        """
+        What there is of a file.
+
+        @param use: whether it is about to be used, and so is to stay for a
+            while though no image has it.
+        @raise NotFound: the store has no such file.
+        """
+
+    def read(digest: str, start: int, length: int) -> Deferred[bytes]:
+        """
+        A part of a file; shorter at its end.
+
+        @raise NotFound: the store has no such file.
+        """
+
+    def files() -> Deferred[list[StoredFile]]:
+        """Every file."""
+
+    def delete(digest: str, unused_since: float) -> Deferred[bool]:
+        """
+        Remove a file unless it was used later than that; C{inf} for anyway.
+
+        @return: whether the store is without it now.
+        """

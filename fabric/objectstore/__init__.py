@@ -1,0 +1,3 @@
+"""
+The object store's door: image files, by links that are signed.
+"""
