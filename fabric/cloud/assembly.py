@@ -162,7 +162,7 @@ def assemble(
         captures=captures,
     )
     placement = Placement(store, hosts, orders, clock, faults, again)
-    reports = Reports(store, orders, enforcement, clock, faults, again)
+    reports = Reports(store, orders, volume_orders, enforcement, clock, faults, again)
     adoption = Adoption(store, queue, orders, reports, clock, faults, rules.stray_grace)
     worker = CloudWorker(
         hosts,

@@ -23,10 +23,12 @@ from fabric.cloud.instances import leaving
 from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.orders import Orders
 from fabric.cloud.retry import until_written
+from fabric.cloud.volume_orders import VolumeOrders
 from fabric.compute.interface import MachineReport
 from fabric.faults import IFaults
 from fabric.model.address import Address
 from fabric.model.instance import Instance, Migration, StateReason, moved
+from fabric.model.volume import Volume
 from fabric.store.interface import IStore, Stored, Transaction
 
 INTERNAL = "Server.InternalError"
@@ -40,6 +42,7 @@ class _Outcome:
     freed: list[Address] = attrs.field(factory=list)
     settled: list[Instance] = attrs.field(factory=list)
     strange: list[str] = attrs.field(factory=list)
+    waiting: list[str] = attrs.field(factory=list)
     members: dict[Place, set[str]] = attrs.field(factory=dict)
 
     def concerns_groups(self, instance: Instance, report: MachineReport) -> None:
@@ -64,6 +67,7 @@ class Reports:
         self,
         store: IStore,
         orders: Orders,
+        volume_orders: VolumeOrders,
         enforcement: Enforcement,
         clock: IReactorTime,
         faults: IFaults,
@@ -71,6 +75,7 @@ class Reports:
     ) -> None:
         self._store = store
         self._orders = orders
+        self._volume_orders = volume_orders
         self._enforcement = enforcement
         self._clock = clock
         self._faults = faults
@@ -89,10 +94,23 @@ class Reports:
             yield self._orders.addresses(request_id, outcome.freed)
         if outcome.settled:
             yield self._orders.resend(request_id, outcome.settled)
+        if outcome.waiting:
+            yield self._attach(request_id, outcome.waiting)
         if outcome.remove:
             yield self._orders.terminate(request_id, outcome.remove)
         if outcome.strange:
             yield self._orders.remove(request_id, host, outcome.strange)
+
+    @inlineCallbacks
+    def _attach(self, request_id: str, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Have machines that just came up be given what was made for them
+        meanwhile; what is not made yet is attached when it is.
+        """
+        found = yield self._store.read(Volume, list(ids))
+        made = [stored.record for stored in found if stored is not None and stored.record.state == "in-use"]
+        arriving = [each for each in made if each.attachment and each.attachment.state == "attaching"]
+        yield self._volume_orders.attach(request_id, arriving)
 
     @inlineCallbacks
     def _take_once(
@@ -124,6 +142,8 @@ class Reports:
         outcome.freed = [*following, *freed]
         for (stored, _), record in zip(changed, records, strict=True):
             transaction.update(stored, record)
+            if record.state == "running" and stored.record.state == "pending":
+                outcome.waiting += [disk.volume for disk in record.disks if disk.state == "attaching"]
             if record.order != stored.record.order or (record.on_host and not record.live):
                 outcome.remove.append(record)
         if transaction.puts:

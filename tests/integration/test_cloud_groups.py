@@ -18,6 +18,7 @@ from fabric.cloud.launch import LaunchSpec
 from fabric.cloud.orders import Orders
 from fabric.cloud.reports import Reports
 from fabric.cloud.rules import Named, Rules, Wanted
+from fabric.cloud.volume_orders import VolumeOrders
 from fabric.compute.interface import MachineReport
 from fabric.errors import AlreadyExists, NotFound
 from fabric.faults import NoFaults
@@ -251,7 +252,7 @@ class HostGroupTests(TestCase):
         orders = Orders(queue, self.cloud.cloud.networks)
         report = MachineReport(instance.id, instance.order, "running")
         for faults in (KillAt("cloud.report_written"), NoFaults()):
-            reports = Reports(store, orders, Enforcement(store, queue), clock, faults)
+            reports = Reports(store, orders, VolumeOrders(queue), Enforcement(store, queue), clock, faults)
             taken = reports.take("r", instance.host, [report])
             yield self.assertFailure(taken, Killed) if isinstance(faults, KillAt) else taken
         yield self.until_rules(instance.host, self.web)
