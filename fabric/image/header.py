@@ -50,15 +50,16 @@ DIRTY, CORRUPT, DATA_FILE, COMPRESSION, EXTENDED = (1 << bit for bit in range(5)
 DISK = "disk"
 
 
-def disk_format(head: bytes) -> str:
+def disk_format(head: bytes, size: int) -> str:
     """
     @param head: the first L{NEEDED} bytes of a disk, or all of a shorter one.
+    @param size: bytes of the file.
     @return: C{raw} or C{qcow2}.
     @raise InvalidValue: it is of another format, or a qcow2 that is not whole
         by itself.
     """
     if head.startswith(QCOW2):
-        _check_qcow2(head)
+        _check_qcow2(head, size)
         return "qcow2"
     for magic, name in FOREIGN.items():
         if head.startswith(magic):
@@ -69,17 +70,19 @@ def disk_format(head: bytes) -> str:
     return "raw"
 
 
-def _check_qcow2(head: bytes) -> None:
+def _check_qcow2(head: bytes, size: int) -> None:
     if len(head) < 72:
         raise InvalidValue(DISK, "qcow2", "its header is cut off")
     version, backing = struct.unpack_from(">IQ", head, 4)
-    (encryption,) = struct.unpack_from(">I", head, 32)
+    encryption, entries, table, counts = struct.unpack_from(">IIQQ", head, 32)
     if version not in (2, 3):
         raise InvalidValue(DISK, f"qcow2 version {version}", "the version must be 2 or 3")
     if backing:
         raise InvalidValue(DISK, "qcow2", "it has a backing file; convert it by qemu-img convert into one file")
     if encryption:
         raise InvalidValue(DISK, "qcow2", "it is encrypted")
+    if table + 8 * entries > size or counts >= size:
+        raise InvalidValue(DISK, "qcow2", "it is cut off")
     features = struct.unpack_from(">Q", head, 72)[0] if version == 3 and len(head) >= 104 else 0
     if features & DATA_FILE:
         raise InvalidValue(DISK, "qcow2", "its data is in another file; convert it by qemu-img convert into one file")

@@ -91,7 +91,7 @@ class FileStore:
         For L{Incoming}: look into a file whose digest is right, and give it
         its name.
         """
-        format = disk_format(head) if role == "disk" else "raw"
+        format = disk_format(head, size) if role == "disk" else "raw"
         disk_bytes = (yield self._inspector.disk_bytes(path, format)) if role == "disk" else 0
         stored = StoredFile(digest, format, size, disk_bytes, self._clock.seconds())
         yield self._in_thread(self._name, path, stored)

@@ -106,11 +106,11 @@ class RangeTests(SynchronousTestCase):
         self.assertEqual([chosen(header, 10) for header in odd], [(0, 10)] * len(odd))
 
 
-def qcow2(version: int = 3, backing: int = 0, encryption: int = 0, features: int = 0) -> bytes:
+def qcow2(version: int = 3, backing: int = 0, encryption: int = 0, features: int = 0, table: int = 512) -> bytes:
     """The beginning of a qcow2."""
     head = bytearray(1024)
     struct.pack_into(">4sIQ", head, 0, b"QFI\xfb", version, backing)
-    struct.pack_into(">I", head, 32, encryption)
+    struct.pack_into(">IIQ", head, 32, encryption, 1, table)
     struct.pack_into(">Q", head, 72, features)
     struct.pack_into(">I", head, 100, 104)
     return bytes(head)
@@ -123,19 +123,19 @@ class HeaderTests(SynchronousTestCase):
 
     def test_ours(self) -> None:
         """Disks are raw or whole qcow2s."""
-        self.assertEqual(disk_format(qcow2()), "qcow2")
-        self.assertEqual(disk_format(qcow2(version=2)), "qcow2")
-        self.assertEqual(disk_format(b"\0" * 1024), "raw")
-        self.assertEqual(disk_format(b""), "raw")
+        self.assertEqual(disk_format(qcow2(), 1024), "qcow2")
+        self.assertEqual(disk_format(qcow2(version=2), 1024), "qcow2")
+        self.assertEqual(disk_format(b"\0" * 1024, 1024), "raw")
+        self.assertEqual(disk_format(b"", 0), "raw")
 
     def test_refers(self) -> None:
         """A qcow2 that names another file is refused, and so is an encrypted, corrupt or unknown one."""
         odd = (qcow2(backing=512), qcow2(encryption=1), qcow2(features=4), qcow2(features=2), qcow2(features=1 << 40))
-        for head in (*odd, qcow2(version=4), qcow2()[:50]):
-            self.assertRaises(InvalidValue, disk_format, head)
+        for head in (*odd, qcow2(version=4), qcow2(table=1024), qcow2()[:50]):
+            self.assertRaises(InvalidValue, disk_format, head, len(head))
 
     def test_foreign(self) -> None:
         """Other formats are refused by name."""
         vdi = b"<<< Oracle VM VirtualBox Disk Image >>>\n".ljust(64, b"\0") + b"\x7f\x10\xda\xbe"
         for head, name in ((b"KDMV....", "VMDK"), (b"conectix", "VHD"), (b"LUKS\xba\xbe", "LUKS"), (vdi, "VDI")):
-            self.assertEqual(self.assertRaises(InvalidValue, disk_format, head).value, name)
+            self.assertEqual(self.assertRaises(InvalidValue, disk_format, head, len(head)).value, name)
