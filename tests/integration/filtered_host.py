@@ -49,7 +49,7 @@ class FilteredHost(TestCase):
 
     timeout = 120
 
-    def setUp(self) -> Deferred[None]:
+    def setUp(self) -> Deferred[None]:  # type: ignore[override]
         """Make host, bridges and stranger; everything is torn down also after a failure."""
         self.order = HostNetwork({each.id: each for each in (FIRST, SECOND)})
         self.namespaces = Namespaces()
@@ -86,7 +86,7 @@ class FilteredHost(TestCase):
         self, number: int, *groups: str, network: NetworkOrder = FIRST
     ) -> Generator[Deferred[Any], Any, NetnsGuest]:
         """A guest that is plugged, with the address that ends in its number; apply it then."""
-        guest = yield self.later(self._guest, number, network)
+        guest: NetnsGuest = yield self.later(self._guest, number, network)
         self.port(guest, _address(network, number), *groups, network=network)
         return guest
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.network.interface import RuleOrder
 from fabric.testing.guests import NetnsGuest, Party
-from tests.integration.filtered_host import FIRST, SECOND, SEND, SEND6, STRANGER, FilteredHost, opens
+from tests.integration.filtered_host import SECOND, SEND, SEND6, STRANGER, FilteredHost, opens
 
 Steps = Generator[Deferred[Any], Any, None]
 SERVER = "10.0.0.3"
@@ -255,6 +255,3 @@ class GroupTests(FilteredHost):
         yield self.applied()
         self.assertFalse((yield self.later(first.pings, "fe80::16:3eff:fe00:5%eth0")))
         self.assertTrue((yield self.later(first.pings, "10.0.1.5")))
-
-
-assert FIRST

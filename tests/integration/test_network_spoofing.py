@@ -60,7 +60,7 @@ class SpoofingTests(FilteredHost):
     """Two guests whose groups allow everything; the first of them lies."""
 
     @inlineCallbacks
-    def setUp(self) -> Steps:
+    def setUp(self) -> Steps:  # type: ignore[override]
         """Have the two, and the ends of their wires."""
         yield super().setUp()
         self.liar: NetnsGuest = yield self.guest(2, "open")

@@ -25,7 +25,7 @@ class TranslationTests(FilteredHost):
     """Two guests that take and send anything."""
 
     @inlineCallbacks
-    def setUp(self) -> Steps:
+    def setUp(self) -> Steps:  # type: ignore[override]
         """Have the two."""
         yield super().setUp()
         self.first: NetnsGuest = yield self.guest(2, "open")

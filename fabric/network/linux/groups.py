@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from fabric.network.interface import GroupOrder, RuleOrder
-from fabric.network.linux.tables import FILTER, Chain, Element, Key, Named, Piece
+from fabric.network.linux.tables import FILTER, Chain, Element, Named, Piece
 from fabric.network.linux.traffic import Box, Range, apart, peers, traffic
 
 _IN, _OUT = "in", "out"
@@ -61,25 +61,20 @@ def combination_piece(groups: tuple[str, ...], source: tuple[object, ...]) -> Pi
     )
 
 
-def members_key(group: str) -> Key:
-    """@return: of the piece that has a group's members."""
-    return ("members", group)
-
-
 def members_piece(group: str, addresses: tuple[str, ...], source: tuple[object, ...]) -> Piece:
     """
     @param addresses: of all members, of both versions.
     @return: sets of the members' addresses, for rules of any group about this one.
     """
-    by_version: dict[int, list[str]] = {4: [], 6: []}
-    for address in sorted({ipaddress.ip_address(address) for address in addresses}, key=lambda one: one.packed):
-        by_version[address.version].append(str(address))
+    held = set(addresses)
+    sixth = {address for address in held if ":" in address}
+    by_version = {4: held - sixth, 6: sixth}
     names = {version: f"members{version}-{_plain(group)}" for version in by_version}
     return Piece(
         source,
         named=tuple(Named(FILTER, names[version], "set", f"type {kind};") for version, _, kind in _FAMILIES),
         elements=tuple(
-            Element(FILTER, names[version], address) for version, held in by_version.items() for address in held
+            Element(FILTER, names[version], address) for version, some in by_version.items() for address in some
         ),
     )
 
@@ -89,21 +84,22 @@ def referenced(group: GroupOrder) -> set[str]:
     return {rule.group for rule in group.rules if rule.group}
 
 
-def group_piece(group: GroupOrder, source: tuple[object, ...]) -> Piece:
+def group_piece(group: str, rules: Sequence[RuleOrder], source: tuple[object, ...]) -> Piece:
     """
+    @param group: its id.
     @return: the chains of a group's rules, with their sets.
     """
     named: list[Named] = []
     chains: list[Chain] = []
     elements: list[Element] = []
     for way in (_IN, _OUT):
-        rules = [rule for rule in group.rules if rule.egress == (way == _OUT)]
+        there = [rule for rule in rules if rule.egress == (way == _OUT)]
         accepts: list[str] = []
-        for part in (*_about_ranges(group.id, way, rules), *_about_groups(group.id, way, rules)):
+        for part in (*_about_ranges(group, way, there), *_about_groups(group, way, there)):
             named.append(part[0])
             elements.extend(part[1])
             accepts.extend(part[2])
-        chains.append(Chain(FILTER, f"{_plain(group.id)}-{way}", tuple(accepts)))
+        chains.append(Chain(FILTER, f"{_plain(group)}-{way}", tuple(accepts)))
     return Piece(source, tuple(named), tuple(chains), tuple(elements))
 
 

@@ -4,24 +4,24 @@ The packet filters of a host: a pure function of what its network is to be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 
 from fabric.errors import InvalidValue
-from fabric.network.interface import GroupOrder, NetworkOrder, Plug
 from fabric.network.linux import filtering, guards, translation
 from fabric.network.linux.groups import (
+    combination,
     combination_piece,
     combined,
     group_piece,
-    members_key,
     members_piece,
     referenced,
 )
 from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.plan import Uplinks, is_gateway, uplink
-from fabric.network.linux.tables import Element, Key, Piece, Ruleset
+from fabric.network.linux.tables import Element, Piece, Pieces, Ruleset, Section
 
 
 @attrs.frozen
@@ -45,48 +45,63 @@ class Outside:
 
 
 Source = tuple[object, ...]
-Made = tuple[Key, Source, Callable[[Source], Piece]]
-"""A piece's key, what it is made of, and what makes it of that."""
+Make = Callable[[Source], Piece]
+"""Makes a piece of what it is made of."""
 
 
 def ruleset(host: HostNetwork, outside: Outside, before: Ruleset | None = None) -> Ruleset:
     """
-    @param before: what an earlier call gave; pieces of it that would be made
-        of the same are taken from it.
+    @param before: what an earlier call gave; what would be made of the same
+        is taken from it.
     @return: what our tables are to hold.  A port whose network is not there,
         or whose address a newer one has, has nothing and may send nothing.
     @raise InvalidValue: a name can't be that of an interface.
     """
-    known = {} if before is None else before.pieces
-    pieces: dict[Key, Piece] = {}
-    for key, source, make in _made(host, outside):
-        piece = known.get(key)
-        pieces[key] = piece if piece is not None and piece.source == source else make(source)
-    return Ruleset(pieces)
+    known = {} if before is None else before.sections
+    sections = {}
+    for name, source, make in (
+        ("fixed", (outside,), _fixed),
+        ("networks", (outside, host.networks), _networks),
+        ("ports", (host.ports, host.networks, set(host.groups)), _ports),
+        ("groups", (host.groups,), _groups),
+        ("floating", (host.floating,), _floating),
+    ):
+        section = known.get(name)
+        if section is None or section.source != source:
+            pieces = _Pieces({} if section is None else section.pieces)
+            make(host, outside, pieces)
+            section = Section(source, pieces.made)
+        sections[name] = section
+    return Ruleset(sections)
 
 
-def _made(host: HostNetwork, outside: Outside) -> Iterator[Made]:
-    yield ("fixed",), (outside,), lambda source: _fixed(outside, source)
-    yield ("networks",), (outside, *host.networks.values()), lambda source: _networks(host, outside, source)
-    yield from _ports(host)
-    yield from _groups(host)
-    yield from _floating(host)
+class _Pieces:
+    """
+    @ivar made: the pieces of a section, as they are made or found again.
+    """
+
+    def __init__(self, known: Pieces) -> None:
+        self._known = known
+        self.made: dict[str, Piece] = {}
+
+    def add(self, key: str, source: Source, make: Make) -> None:
+        """Have a piece."""
+        piece = self._known.get(key)
+        self.made[key] = piece if piece is not None and piece.source == source else make(source)
 
 
-def _fixed(outside: Outside, source: Source) -> Piece:
+def _fixed(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
     _checked(outside.public_interface)
-    return Piece(
-        source,
-        named=(*guards.NAMED, *filtering.NAMED, *translation.NAMED),
-        chains=(
-            *guards.CHAINS,
-            *filtering.chains(outside.metadata_port),
-            *translation.chains(outside.public_interface, outside.snat),
-        ),
+    named = (*guards.NAMED, *filtering.NAMED, *translation.NAMED)
+    chains = (
+        *guards.CHAINS,
+        *filtering.chains(outside.metadata_port),
+        *translation.chains(outside.public_interface, outside.snat),
     )
+    pieces.add("fixed", (), lambda source: Piece(source, named, chains))
 
 
-def _networks(host: HostNetwork, outside: Outside, source: Source) -> Piece:
+def _networks(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
     elements: dict[tuple[str, ...], Element] = {}
     for network in host.networks.values():
         _checked(network.bridge)
@@ -98,62 +113,60 @@ def _networks(host: HostNetwork, outside: Outside, source: Source) -> Piece:
         ):
             elements.setdefault(element[:3], element)
     ranges = translation.range_elements(host.networks.values())
-    return Piece(source, elements=(*elements.values(), *ranges))
+    all_of_them = (*elements.values(), *ranges)
+    pieces.add("networks", all_of_them, lambda source: Piece(source, elements=all_of_them))
 
 
-def _ports(host: HostNetwork) -> Iterator[Made]:
+def _ports(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
     holders = {(port.network, port.address): mac for mac, port in host.ports.items()}
-    combinations = {port.groups: combined(port.groups, host.groups) for port in host.ports.values()}
-    for mac, port in host.ports.items():
-        network = host.networks.get(port.network)
-        if network is not None and holders[port.network, port.address] == mac:
-            groups = combinations[port.groups]
-            yield ("port", mac), (port, network, groups), _port(port, network, groups)
+    combinations = {groups: combined(groups, host.groups) for groups in {port.groups for port in host.ports.values()}}
+    for (network_id, _), mac in holders.items():
+        network = host.networks.get(network_id)
+        if network is not None:
+            port = host.ports[mac]
+            pieces.add(mac, (port, network, combinations[port.groups]), _port)
     for groups in set(combinations.values()):
-        yield ("combination", *groups), (), _combination(groups)
+        pieces.add(combination(groups), (groups,), _combination)
 
 
-def _port(port: Plug, network: NetworkOrder, groups: tuple[str, ...]) -> Callable[[Source], Piece]:
-    def make(source: Source) -> Piece:
-        elements = (*guards.port_elements(port, network), *filtering.port_elements(port, network, groups))
-        return Piece(source, elements=elements)
-
-    return make
+def _port(source: Any) -> Piece:
+    port, network, groups = source
+    elements = (*guards.port_elements(port, network), *filtering.port_elements(port, network, groups))
+    return Piece(source, elements=elements)
 
 
-def _combination(groups: tuple[str, ...]) -> Callable[[Source], Piece]:
-    return lambda source: combination_piece(groups, source)
+def _combination(source: Any) -> Piece:
+    return combination_piece(source[0], source)
 
 
-def _groups(host: HostNetwork) -> Iterator[Made]:
+def _groups(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
     peers: set[str] = set()
-    for group in host.groups.values():
+    for id, group in host.groups.items():
         peers |= referenced(group)
-        yield ("group", group.id), (group.rules,), _group(group)
+        pieces.add("group " + id, (id, group.rules), _group)
     for id in peers:
         known = host.groups.get(id)
-        addresses = known.addresses if known else ()
-        yield members_key(id), (addresses,), _members(id, addresses)
+        pieces.add("members " + id, (id, known.addresses if known else ()), _members)
 
 
-def _group(group: GroupOrder) -> Callable[[Source], Piece]:
-    return lambda source: group_piece(group, source)
+def _group(source: Any) -> Piece:
+    return group_piece(source[0], source[1], source)
 
 
-def _members(id: str, addresses: tuple[str, ...]) -> Callable[[Source], Piece]:
-    return lambda source: members_piece(id, addresses, source)
+def _members(source: Any) -> Piece:
+    return members_piece(source[0], source[1], source)
 
 
-def _floating(host: HostNetwork) -> Iterator[Made]:
+def _floating(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
     led: dict[str, tuple[str, ...]] = {}
     for public, floating in host.floating.items():
         led[floating.private] = (*led.get(floating.private, ()), public)
-    for private, publics in led.items():
-        yield ("floating", private), (publics,), _led(private, publics)
+    for each in led.items():
+        pieces.add(each[0], each, _led)
 
 
-def _led(private: str, publics: tuple[str, ...]) -> Callable[[Source], Piece]:
-    return lambda source: Piece(source, elements=tuple(translation.floating_elements(private, publics)))
+def _led(source: Any) -> Piece:
+    return Piece(source, elements=tuple(translation.floating_elements(*source)))
 
 
 def _checked(device: str) -> str:

@@ -3,9 +3,9 @@ Packet filters as values: named sets, maps and chains of our own nftables
 tables, and the texts by which C{nft -f -} makes them so.
 
 A L{Ruleset} is made of pieces, one for each thing on the host that rules are
-about (a port, a group, a floating address).  What is the same piece before and
-after needs no look at what is in it, so the text of a small change is made in
-a time that hardly grows with the host.
+about (a port, a group, a floating address), in sections, one for each kind.
+What is the same object before and after needs no look at what is in it, so the
+text of a small change is made in a time that hardly grows with the host.
 
 @see: U{https://wiki.nftables.org/wiki-nftables/index.php/Atomic_rule_replacement}
 """
@@ -78,8 +78,20 @@ class Piece:
     elements: tuple[Element, ...] = ()
 
 
-Key = tuple[str, ...]
-"""Of a piece, as C{("port", MAC)}."""
+Pieces = Mapping[str, Piece]
+"""By names of their own."""
+
+
+@attrs.frozen(eq=False)
+class Section:
+    """
+    The pieces about one kind of thing.
+
+    @ivar source: as of a piece.
+    """
+
+    source: tuple[Any, ...]
+    pieces: Pieces
 
 
 @attrs.frozen(eq=False)
@@ -87,21 +99,15 @@ class Ruleset:
     """
     Everything that our tables hold.  No two pieces share a set's name, a
     chain's name or an element's key.
+
+    @ivar sections: by name.
     """
 
-    pieces: Mapping[Key, Piece] = attrs.field(factory=dict)
+    sections: Mapping[str, Section] = attrs.field(factory=dict)
 
-    def named(self) -> dict[tuple[str, str], Named]:
-        """@return: sets and maps by table and name."""
-        return {each[:2]: each for piece in self.pieces.values() for each in piece.named}
-
-    def chains(self) -> dict[tuple[str, str], Chain]:
-        """@return: chains by table and name."""
-        return {each[:2]: each for piece in self.pieces.values() for each in piece.chains}
-
-    def elements(self) -> set[Element]:
-        """@return: the elements of all sets and maps."""
-        return {each for piece in self.pieces.values() for each in piece.elements}
+    def pieces(self) -> Iterator[Piece]:
+        """@return: all of them."""
+        return (piece for section in self.sections.values() for piece in section.pieces.values())
 
 
 def none() -> str:
@@ -116,16 +122,17 @@ def whole(ruleset: Ruleset) -> str:
     @return: the text that puts our tables in place of what they were, in one
         transaction.
     """
-    filled = _by_set(element for piece in ruleset.pieces.values() for element in piece.elements)
+    content = _Content(ruleset.pieces())
+    filled = _by_set(content.elements)
     lines = [none()]
     for table in TABLES:
         lines.append(f"table {table} {{")
-        for named in (each for piece in ruleset.pieces.values() for each in piece.named if each.table == table):
+        for named in (each for each in content.named.values() if each.table == table):
             lines.append(f"{named.kind} {named.name} {{ {named.definition}")
             if held := filled.get((table, named.name)):
                 lines.append(f"elements = {{ {_listed(held)} }}")
             lines.append("}")
-        for chain in (each for piece in ruleset.pieces.values() for each in piece.chains if each.table == table):
+        for chain in (each for each in content.chains.values() if each.table == table):
             lines.append(f"chain {chain.name} {{ {chain.hook}")
             lines.extend(chain.rules)
             lines.append("}")
@@ -139,18 +146,40 @@ def change(before: Ruleset, after: Ruleset) -> str:
         the elements and chains that differ.  Empty for nothing to do; L{whole}
         when what a set or a base chain is made for differs.
     """
-    gone = Ruleset({key: piece for key, piece in before.pieces.items() if after.pieces.get(key) is not piece})
-    new = Ruleset({key: piece for key, piece in after.pieces.items() if before.pieces.get(key) is not piece})
-    if _reshaped(gone.named(), new.named()) or _reshaped(_hooks(gone), _hooks(new)):
+    gone, new = _Content(_only(before, after)), _Content(_only(after, before))
+    if _reshaped(gone.named, new.named) or _reshaped(_hooks(gone), _hooks(new)):
         return whole(after)
-    lines = [*_first(gone, new), *_moved(gone.elements(), new.elements()), *_last(gone, new)]
+    lines = [*_first(gone, new), *_moved(gone.elements, new.elements), *_last(gone, new)]
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _first(gone: Ruleset, new: Ruleset) -> Iterator[str]:
+class _Content:
+    """
+    What some pieces hold.
+
+    @ivar named, chains: by table and name.
+    """
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        held = list(pieces)
+        self.named = {each[:2]: each for piece in held for each in piece.named}
+        self.chains = {each[:2]: each for piece in held for each in piece.chains}
+        self.elements = {each for piece in held for each in piece.elements}
+
+
+def _only(one: Ruleset, other: Ruleset) -> Iterator[Piece]:
+    """@return: the pieces of one that are not of the other."""
+    for name, section in one.sections.items():
+        counterpart = other.sections.get(name)
+        if counterpart is not section:
+            pieces: Pieces = {} if counterpart is None else counterpart.pieces
+            yield from (piece for key, piece in section.pieces.items() if pieces.get(key) is not piece)
+
+
+def _first(gone: _Content, new: _Content) -> Iterator[str]:
     """Have what elements and rules may speak of, and no rule of chains that change or go."""
-    sets, before, after = gone.named(), gone.chains(), new.chains()
-    for place, named in new.named().items():
+    sets, before, after = gone.named, gone.chains, new.chains
+    for place, named in new.named.items():
         if place not in sets:
             yield f"add {named.kind} {named.table} {named.name} {{ {named.definition} }}"
     for place, chain in after.items():
@@ -167,22 +196,22 @@ def _moved(gone: set[Element], new: set[Element]) -> Iterator[str]:
             yield f"{verb} element {table} {name} {{ {_listed(held)} }}"
 
 
-def _last(gone: Ruleset, new: Ruleset) -> Iterator[str]:
+def _last(gone: _Content, new: _Content) -> Iterator[str]:
     """Have the rules, and then nothing of what they no longer speak of."""
-    sets, before, after = new.named(), gone.chains(), new.chains()
+    sets, before, after = new.named, gone.chains, new.chains
     for place, chain in after.items():
         if chain != before.get(place):
             yield from (f"add rule {chain.table} {chain.name} {rule}" for rule in chain.rules)
     for place, chain in before.items():
         if place not in after:
             yield f"delete chain {chain.table} {chain.name}"
-    for place, named in gone.named().items():
+    for place, named in gone.named.items():
         if place not in sets:
             yield f"delete {named.kind} {named.table} {named.name}"
 
 
-def _hooks(ruleset: Ruleset) -> dict[tuple[str, str], str]:
-    return {place: chain.hook for place, chain in ruleset.chains().items()}
+def _hooks(content: _Content) -> dict[tuple[str, str], str]:
+    return {place: chain.hook for place, chain in content.chains.items()}
 
 
 def _reshaped(gone: Mapping[Any, Any], new: Mapping[Any, Any]) -> bool:
