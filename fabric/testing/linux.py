@@ -84,7 +84,7 @@ class LinuxHost:
 
     def forget(self) -> None:
         """Be as after a power cut: no process, no link, no rule of ours.  Blocks."""
-        self._kill()
+        self.end()
         for link in json.loads(self.run("ip", "-j", "link", "show")):
             if link["ifname"] != "lo":
                 self.namespaces.run(self.name, ["sh", "-c", f"ip link delete {link['ifname']} || true"])
@@ -92,10 +92,11 @@ class LinuxHost:
 
     def remove(self) -> None:
         """End what the driver left running, and the namespace.  Blocks."""
-        self._kill()
+        self.end()
         self.namespaces.remove()
 
-    def _kill(self) -> None:
+    def end(self) -> None:
+        """Kill what the driver left running.  Blocks."""
         for pid in self.dnsmasqs():
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -28,7 +28,8 @@ class Link:
     """
     @ivar kind: C{bridge}, C{vlan}, C{vxlan}, …; empty for hardware.
     @ivar master: index of the bridge that it is a port of; 0 for none.
-    @ivar settings: what its kind has, by the kernel's names without C{IFLA_} and the kind's, in lower case.
+    @ivar settings: what its kind has, by the kernel's names without C{IFLA_}
+        and the kind's, in lower case; C{link} is the index of its parent.
     """
 
     index: int
@@ -184,7 +185,7 @@ def _link(message: Any) -> Link:
         int(message.get("mtu") or 0),
         int(message.get("master") or 0),
         bool(message["flags"] & UP),
-        _settings(kind, data) | {"link": int(message.get("link") or 0)},
+        {"link": int(message.get("link") or 0)} | _settings(kind, data),
     )
 
 
