@@ -105,8 +105,12 @@ class Connection:
         self._pool.adjustPoolsize(0, 0)
 
     def work(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
-        """Call what blocks, and needs no libvirt, in one of the threads."""
-        return deferToThreadPool(self._reactor, self._pool, function, *args)
+        """
+        Call what blocks, and needs no libvirt, in one of the threads.
+
+        @raise DriverFailure: a file can't be had.
+        """
+        return deferToThreadPool(self._reactor, self._pool, _filed, function, *args)
 
     @inlineCallbacks
     def call(self, function: Callable[..., T], *args: Any) -> Generator[Deferred[Any], Any, T]:
@@ -215,4 +219,12 @@ def _guarded(function: Callable[..., T], connection: Any, *args: Any) -> T:
     except libvirt.libvirtError as error:
         if not connection.isAlive():
             raise Lost(str(error)) from error
+        raise DriverFailure(what=str(error)) from error
+
+
+def _filed(function: Callable[..., T], *args: Any) -> T:
+    """In a thread."""
+    try:
+        return function(*args)
+    except OSError as error:
         raise DriverFailure(what=str(error)) from error

@@ -85,7 +85,7 @@ def domain_xml(
     _add(domain, "on_crash", "destroy")
     _devices(domain, machine, files, host, options, rescue)
     indent(domain)
-    return tostring(domain, encoding="unicode") + "\n"
+    return str(tostring(domain, encoding="unicode")) + "\n"
 
 
 def notes_of(machine: MachineOrder, image: ImageFiles, rescue: bool = False) -> Notes:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import attrs
 
+from fabric.compute.interface import MachineOrder
 from fabric.errors import DriverFailure
 
 GIB = 1024**3
@@ -105,16 +106,58 @@ class Store:
             self._own_directory(os.path.dirname(files.directory), 0o711)
             self._own_directory(files.directory, 0o700)
             if not os.path.exists(files.console):
-                self._place(files.console, lambda path: os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)))
+                self._place(files.console, _touch)
         except OSError as error:
             raise DriverFailure(what=f"cannot use {files.directory}: {error.strerror}") from error
         return files
+
+    def furnish(self, machine: MachineOrder, image: ImageFiles, there: bool, rescue: bool) -> GuestFiles:
+        """
+        Have all files of a guest; those that there are stay as they are.
+
+        @param there: whether it was made before, and so must have its disk.
+        @param rescue: whether it needs a rescue disk, too.
+        """
+        files = self.make(machine.id)
+        if not machine.root_volume and not os.path.exists(files.root):
+            if there:
+                raise DriverFailure(what=f"the disk {files.root} is not there any more")
+            self.overlay(files.root, image, machine.flavor.disk_gb)
+        if machine.flavor.ephemeral_gb:
+            self.scratch(files.scratch, machine.flavor.ephemeral_gb)
+        if rescue:
+            self.overlay(files.rescue, image, 0)
+        return files
+
+    def expect(self, machine: MachineOrder, image: ImageFiles) -> bool:
+        """
+        Have files for a guest that comes from another host, to be filled.
+
+        @return: whether its own are here already, on storage that the hosts
+            share.
+        """
+        files = self.of(machine.id)
+        mark = os.path.join(files.directory, "expected")
+        if os.path.exists(files.directory) and not os.path.exists(mark):
+            return True
+        self.make(machine.id)
+        self._place(mark, _touch)
+        self.furnish(machine, image, False, False)
+        return False
+
+    def end_rescue(self, id: str) -> None:
+        """Have no rescue disk."""
+        path = self.of(id).rescue
+        if os.path.exists(path):
+            os.remove(path)
 
     def overlay(self, path: str, image: ImageFiles, size_gb: int) -> None:
         """
         Have a disk that begins as the image, and is as large as that or
         C{size_gb}, whichever is more.  Nothing when it is there.
         """
+        if not image.disk:
+            raise DriverFailure(what="the image has no disk")
         size = max(image.disk_bytes, size_gb * GIB)
         base = ["-b", image.disk, "-F", image.format]
         sized = [str(size)] if size else []
@@ -167,7 +210,7 @@ class Store:
             tail = (_tail(path + ".0") + tail)[-CONSOLE_BYTES:]
         return tail
 
-    def free_gb(self) -> int:
+    def total_gb(self) -> int:
         """@return: GiB of the whole file system."""
         os.makedirs(self._directory, exist_ok=True)
         found = os.statvfs(self._directory)
@@ -187,6 +230,10 @@ class Store:
         create(part)
         self.handed(part)
         os.replace(part, path)
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 def _tail(path: str) -> bytes:

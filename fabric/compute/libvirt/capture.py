@@ -1,0 +1,123 @@
+"""
+A guest's own disk copied, to become an image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
+
+import libvirt
+from twisted.internet.defer import Deferred, inlineCallbacks
+
+from fabric.compute.libvirt import guests
+from fabric.compute.libvirt.connection import Connection
+from fabric.compute.libvirt.files import Store
+from fabric.compute.libvirt.power import Power
+from fabric.errors import DriverFailure, NotFound
+
+SECONDS = 1500.0
+"""Longest copy of a disk."""
+
+LOOK = 2.0
+"""Seconds between looks whether a copy is done; its end is news, too."""
+
+
+class Capture:
+    """
+    One copy at a time of one guest is the caller's business.
+    """
+
+    def __init__(self, connection: Connection, store: Store, power: Power) -> None:
+        self._connection = connection
+        self._store = store
+        self._power = power
+
+    @inlineCallbacks
+    def make(self, id: str, image: str, restart: bool) -> Generator[Deferred[Any], Any, str]:
+        """See L{fabric.compute.interface.IComputeDriver.capture}."""
+        found = yield self._connection.call(guests.look, id)
+        if found is None:
+            raise NotFound(kind="guest", id=id)
+        target = yield self._connection.work(self._store.captured, image)
+        mark = os.path.join(self._store.of(id).directory, f"restart-{image}")
+        if not (yield self._connection.work(os.path.exists, target)):
+            if "ua-root" not in found.targets:
+                raise DriverFailure(what=f"{id} has no disk of its own")
+            if restart and found.domain.state == "running":
+                yield self._connection.work(_touch, mark)
+                yield self._power.shut_down(id, False)
+            yield self._copy(id, target)
+        if (yield self._connection.work(os.path.exists, mark)):
+            yield self._connection.call(guests.boot, id)
+            yield self._connection.work(os.remove, mark)
+        return f"captured/{image}"
+
+    @inlineCallbacks
+    def _copy(self, id: str, target: str) -> Generator[Deferred[Any], Any, None]:
+        found = yield self._connection.call(guests.look, id)
+        if found is None:
+            raise NotFound(kind="guest", id=id)
+        if found.domain.state != "running":
+            yield self._connection.work(self._store.copy, self._store.of(id).root, target)
+            return
+        part = target + ".part"
+        yield self._connection.work(_remove, part)
+        yield self._connection.call(_begin, id, found.live["ua-root"], part)
+
+        @inlineCallbacks
+        def done() -> Generator[Deferred[Any], Any, bool]:
+            return (yield self._connection.call(_done, id))  # type: ignore[no-any-return]
+
+        if not (yield self._power.until(id, SECONDS, done, LOOK)):
+            yield self._connection.call(_abort, id)
+            raise DriverFailure(what=f"the disk of {id} was not copied within {SECONDS:g} s")
+        yield self._connection.work(self._store.handed, part)
+        yield self._connection.work(os.replace, part, target)
+
+
+def _begin(connection: Any, id: str, name: str, path: str) -> None:
+    """Have qemu copy the disk as it is now, while the guest writes on."""
+    domain = guests.running(connection, id)
+    _abort(connection, id)
+    backup = Element("domainbackup", mode="push")
+    disks = SubElement(backup, "disks")
+    for target in guests.disks_of(fromstring(domain.XMLDesc(0))).values():
+        disk = SubElement(disks, "disk", name=target, backup="yes" if target == name else "no")
+        if target == name:
+            disk.set("type", "file")
+            SubElement(disk, "driver", type="qcow2")
+            SubElement(disk, "target", file=path)
+    domain.backupBegin(tostring(backup, encoding="unicode"), None, 0)
+
+
+def _done(connection: Any, id: str) -> bool:
+    """
+    @raise DriverFailure: it failed.
+    """
+    domain = guests.running(connection, id)
+    if domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+        return False
+    outcome = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
+    if not outcome.get("success", True) or outcome.get("errmsg"):
+        raise DriverFailure(what=f"the disk of {id} was not copied: {outcome.get('errmsg', 'qemu failed')}")
+    return True
+
+
+def _abort(connection: Any, id: str) -> None:
+    """Have no copy under way, as one that an earlier life of this service began."""
+    domain = guests.handle(connection, id)
+    if domain is not None and domain.isActive() and domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+        domain.abortJob()
+
+
+def _touch(path: str) -> None:
+    with open(path, "wb"):
+        pass
+
+
+def _remove(path: str) -> None:
+    if os.path.exists(path):
+        os.remove(path)
