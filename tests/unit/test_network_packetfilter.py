@@ -1,0 +1,146 @@
+"""
+The packet filters that are applied follow those that are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import attrs
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from fabric.errors import DriverFailure
+from fabric.network.linux.conntrack import Conntrack, forgotten
+from fabric.network.linux.nft import Nft
+from fabric.network.linux.packetfilter import PacketFilter
+from fabric.network.linux.ruleset import Outside, ruleset
+from fabric.network.linux.tables import change, none, whole
+from fabric.testing.hostnetworks import crowd, joined
+
+OUTSIDE = Outside("eth0")
+FEW = crowd(2)
+MORE = joined(FEW, [2])
+MOST = joined(MORE, [3])
+
+
+class Transactions:
+    """
+    Takes texts as nft does.
+
+    @ivar texts: what was given.
+    @ivar answers: what comes of the next ones; success when none is left.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.answers: list[Deferred[None]] = []
+
+    def apply(self, text: str) -> Deferred[None]:
+        """Take one."""
+        self.texts.append(text)
+        return self.answers.pop(0) if self.answers else succeed(None)
+
+
+class Flows:
+    """Remembers whose flows were to end."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def forget(self, addresses: Iterable[str]) -> Deferred[None]:
+        """End these."""
+        self.ended += addresses
+        return succeed(None)
+
+
+class PacketFilterTests(SynchronousTestCase):
+    """L{PacketFilter}."""
+
+    def setUp(self) -> None:
+        """One that has applied nothing."""
+        self.nft = Transactions()
+        self.flows = Flows()
+        self.filter = PacketFilter(cast(Nft, self.nft), OUTSIDE, cast(Conntrack, self.flows))
+        self.few = ruleset(FEW, OUTSIDE)
+        self.more = ruleset(MORE, OUTSIDE, self.few)
+
+    def refuse(self) -> None:
+        """Have the next text refused."""
+        self.nft.answers.append(fail(DriverFailure(what="refused")))
+
+    def test_first_whole(self) -> None:
+        """The first time everything is loaded, whatever was there."""
+        self.successResultOf(self.filter.apply(FEW))
+        self.assertEqual(self.nft.texts, [whole(self.few)])
+
+    def test_then_change(self) -> None:
+        """After that only what changes, and nothing for nothing."""
+        self.successResultOf(self.filter.apply(FEW))
+        self.successResultOf(self.filter.apply(MORE))
+        self.successResultOf(self.filter.apply(MORE))
+        self.successResultOf(self.filter.apply(attrs.evolve(MORE)))
+        self.assertEqual(self.nft.texts[1:], [change(self.few, self.more)])
+
+    def test_change_refused(self) -> None:
+        """When a change is refused, everything is loaded."""
+        self.successResultOf(self.filter.apply(FEW))
+        self.refuse()
+        self.successResultOf(self.filter.apply(MORE))
+        self.assertEqual(self.nft.texts[2], whole(self.more))
+
+    def test_whole_refused(self) -> None:
+        """When everything is refused too, the caller knows, and the next time everything is loaded."""
+        self.successResultOf(self.filter.apply(FEW))
+        self.refuse()
+        self.refuse()
+        self.failureResultOf(self.filter.apply(MORE), DriverFailure)
+        self.successResultOf(self.filter.apply(MORE))
+        self.assertEqual(self.nft.texts[3], whole(self.more))
+
+    def test_at_once(self) -> None:
+        """What is wanted while a transaction is under way comes in one more."""
+        first: Deferred[None] = Deferred()
+        self.nft.answers.append(first)
+        results = [self.filter.apply(host) for host in (FEW, MORE, MOST)]
+        for result in results:
+            self.assertNoResult(result)
+        first.callback(None)
+        for result in results:
+            self.successResultOf(result)
+        self.assertEqual(len(self.nft.texts), 2)
+
+    def test_removed(self) -> None:
+        """After removing, everything is loaded again."""
+        self.successResultOf(self.filter.apply(FEW))
+        self.successResultOf(self.filter.remove())
+        self.successResultOf(self.filter.apply(FEW))
+        self.assertEqual(self.nft.texts[1:], [none(), whole(self.few)])
+
+    def test_flows_end(self) -> None:
+        """Flows of ports and floating addresses that went end; a new process ends none."""
+        self.successResultOf(self.filter.apply(MORE))
+        self.assertEqual(self.flows.ended, [])
+        self.successResultOf(self.filter.apply(FEW))
+        self.assertEqual(self.flows.ended, ["10.0.0.4", "203.0.0.4"])
+
+    def test_flows_stay(self) -> None:
+        """Flows stay of what stays, also when its groups or its floating address's order change."""
+        [port, _] = FEW.ports.values()
+        [floating, _] = FEW.floating.values()
+        after = attrs.evolve(
+            FEW,
+            ports=FEW.ports | {port.mac: attrs.evolve(port, groups=())},
+            floating=FEW.floating | {floating.public: attrs.evolve(floating, order=7)},
+        )
+        self.assertEqual(forgotten(FEW, after), [])
+
+    def test_flows_moved(self) -> None:
+        """Flows end of a floating address that leads elsewhere, and of an address that another port has."""
+        [port, _] = FEW.ports.values()
+        [floating, _] = FEW.floating.values()
+        other = attrs.evolve(port, mac="02:00:00:00:00:99")
+        ports = {mac: each for mac, each in FEW.ports.items() if mac != port.mac} | {other.mac: other}
+        led = FEW.floating | {floating.public: attrs.evolve(floating, private="10.0.0.99")}
+        self.assertEqual(forgotten(FEW, attrs.evolve(FEW, ports=ports, floating=led)), [port.address, floating.public])
