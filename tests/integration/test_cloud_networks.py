@@ -195,7 +195,7 @@ class ProjectTests(NetworksCase):
         yield self.networks.create(OPERATOR, **PLAIN)
         own = yield self.launch(CALLER)
         visible = yield self.networks.visible(CALLER)
-        self.assertEqual([network.id for network in visible][0], own.id)
+        self.assertEqual(visible[0].id, own.id)
         picture = Picture("apples", tuple(visible), ("nova",), {}, "novalocal")
         self.assertEqual(vpc(picture)["CidrBlock"], own.cidr)
 

@@ -5,6 +5,7 @@ What each verb makes of a host's network.  Pure: from a L{HostNetwork} to the ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import attrs
 
@@ -16,7 +17,7 @@ Change = Callable[[HostNetwork], HostNetwork]
 """Gives the very value that it got when nothing is to change."""
 
 
-def _evolved(host: HostNetwork, **fields: object) -> HostNetwork:
+def _evolved(host: HostNetwork, **fields: Any) -> HostNetwork:
     """The same host when the fields are equal to what it has."""
     if all(getattr(host, name) == value for name, value in fields.items()):
         return host

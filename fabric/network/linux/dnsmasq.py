@@ -236,7 +236,7 @@ class Dnsmasqs:
 
         def failed(failure: Failure) -> None:
             failure.trap(DriverFailure)
-            self.log.error("dnsmasq of {bridge} does not start: {why}", bridge=server.bridge, why=failure.value.what)
+            self.log.error("dnsmasq of {bridge} does not start: {why}", bridge=server.bridge, why=failure.value)
             self._again(server)
 
         self._revivals[server.network] = self._clock.seconds()

@@ -229,7 +229,7 @@ class Links:
             return False
         parent = self._parent(uplink)
         if uplink.kind == "vlan":
-            return link.settings["link"] == parent
+            return bool(link.settings["link"] == parent)
         have = [link.settings.get(name) or missing for name, missing in (("link", 0), ("local", ""), ("group", ""))]
         return have == [parent, uplink.local, uplink.group]
 

@@ -103,7 +103,7 @@ class Netlink:
 
     def remove(self, link: Link) -> None:
         """Nothing when it is gone already."""
-        self._do(f"remove {link.name}", lambda: self._route.link("del", index=link.index), gone=(19,))
+        self._unless((19,), f"remove {link.name}", lambda: self._route.link("del", index=link.index))
 
     def addresses(self, link: Link) -> dict[str, str]:
         """
@@ -141,24 +141,30 @@ class Netlink:
         """No longer."""
         self._peer("del", link, address, (2,))
 
+    def _unless(self, so_already: tuple[int, ...], what: str, act: Callable[[], object]) -> None:
+        """
+        @param so_already: errors that say that it is.
+        """
+        try:
+            self._do(what, act)
+        except DriverFailure as error:
+            if getattr(error.__cause__, "code", None) not in so_already:
+                raise
+
     def _address(self, verb: str, link: Link, address: str, gone: tuple[int, ...], settings: dict[str, Any]) -> None:
         host, length = address.split("/")
         call = {"index": link.index, "address": host, "prefixlen": int(length), **settings}
-        self._do(f"{verb} address {address} of {link.name}", lambda: self._route.addr(verb, **call), gone)
+        self._unless(gone, f"{verb} address {address} of {link.name}", lambda: self._route.addr(verb, **call))
 
     def _peer(self, verb: str, link: Link, address: str, gone: tuple[int, ...]) -> None:
         call = {"ifindex": link.index, "lladdr": EVERYBODY, "dst": address}
-        self._do(f"{verb} peer {address} of {link.name}", lambda: self._route.fdb(verb, **call), gone)
+        self._unless(gone, f"{verb} peer {address} of {link.name}", lambda: self._route.fdb(verb, **call))
 
-    def _do(self, what: str, act: Callable[[], T], gone: tuple[int, ...] = ()) -> T | None:
-        """
-        @param gone: errors that say that it is so already.
-        """
+    def _do(self, what: str, act: Callable[[], T]) -> T:
+        """Have the kernel do something; its refusal in words."""
         try:
             return act()
         except NetlinkError as error:
-            if error.code in gone:
-                return None
             raise _failure(what, error) from error
         except OSError as error:
             raise DriverFailure(f"cannot {what}: {error.strerror or error}") from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
-from fabric.testing.bench import cells, nouns, queues, rack, stage
+from fabric.testing.bench import cells, filters, nouns, queues, rack, stage
 from fabric.testing.bench.cells import QUICK, Account, Effort
 from fabric.testing.bench.report import Results, Verdict, document, table
 from fabric.testing.bench.stage import Stage
@@ -27,8 +28,9 @@ class Run:
     One run: the groups that were asked for, one after the other.
     """
 
-    def __init__(self, effort: Effort, servers: Stage, say: Callable[[str], None]) -> None:
+    def __init__(self, effort: Effort, servers: Stage, reactor: Any, say: Callable[[str], None]) -> None:
         self.effort = effort
+        self.reactor = reactor
         self.servers = servers
         self.results = Results()
         self.verdicts: list[Verdict] = []
@@ -117,6 +119,21 @@ class Run:
         nouns.describe(self.results, self.effort, shelves, [self.account(self.effort.most)], self.servers.bare())
         self.judge(nouns.judge_describe(self.results, self.effort, noun))
 
+    def ports(self) -> None:
+        """Ports of a host's real network."""
+        if os.geteuid() != 0:
+            self.results.notes.append("ports: left out, since network namespaces need root")
+            return
+        from fabric.testing.bench import ports  # needs what only real hosts have
+
+        ports.measure(self.results, self.servers.reactor, self.say)
+        self.judge(ports.judge(self.results))
+
+    def rules(self) -> None:
+        """Packet filters of a host."""
+        filters.measure(self.results, self.effort, self.reactor)
+        self.judge(filters.judge(self.results))
+
     def rack(self) -> None:
         """What only services in their own processes can show."""
         rack.measure(self.results, self.effort, self.servers)
@@ -134,6 +151,8 @@ GROUPS: dict[str, Group] = {
     "volumes": Run.volumes,
     "addresses": Run.addresses,
     "groups": Run.groups,
+    "ports": Run.ports,
+    "rules": Run.rules,
     "rack": Run.rack,
 }
 """Every group, in the order in which a whole run takes them."""
@@ -180,7 +199,7 @@ def measure(options: argparse.Namespace, reactor: Any) -> int:
     """
     outside = stage.external(options.url, options.access_key, options.secret_key, options.pid) if options.url else None
     servers = Stage(reactor, options.moto, outside)
-    run = Run(_effort(options), servers, lambda line: print(line, file=sys.stderr, flush=True))
+    run = Run(_effort(options), servers, reactor, lambda line: print(line, file=sys.stderr, flush=True))
     try:
         for name in options.groups or GROUPS:
             run.say(name)
