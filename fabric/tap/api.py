@@ -41,7 +41,8 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     parts = logic.assembled(reactor, settings, store, queue, logic.faults(settings))
     health = Health(reactor, "cloud-api", doors.probes(store, queue, people))
     routes = doors.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics))
-    front = doors.front(reactor, settings, metrics, parts.cloud, store, people, views, routes)
+    rehearsal = logic.rehearsed(reactor, settings, store)
+    front = doors.front(reactor, settings, metrics, parts.cloud, rehearsal, store, people, views, routes)
     steps = [queue_step, store_step, people_step, front.step("doors")]
     steps += doors.metadata(reactor, settings, metrics, store, settings.metadata.endpoint)
     if settings.ldap.first_user:

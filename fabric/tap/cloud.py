@@ -40,7 +40,8 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     parts = logic.assembled(reactor, settings, store, queue, points)
     health = Health(reactor, "cloud", doors.probes(store, queue, people))
     routes = doors.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics))
-    front = doors.front(reactor, settings, metrics, parts.cloud, store, people, views, routes)
+    rehearsal = logic.rehearsed(reactor, settings, store)
+    front = doors.front(reactor, settings, metrics, parts.cloud, rehearsal, store, people, views, routes)
     return [
         firstrun.data_directory(settings),
         front.claim(),

@@ -94,18 +94,21 @@ def front(
     settings: Settings,
     metrics: Metrics,
     cloud: Cloud,
+    rehearsal: Cloud,
     store: IStore,
     people: IDirectory,
     views: EC2Views,
     routes: dict[str, IDoor],
 ) -> Listening:
     """
+    @param rehearsal: the same cloud, changing nothing.
     @param routes: those of L{operations}.
     @return: the endpoint that clients talk to.
     """
     where = advertised(settings.api.endpoint, settings.api.url).partition("://")[2]
     registry = ec2_actions(cloud, views, settings.region, where)
-    ec2 = EC2Door(people, registry, load_model(registry.names()), reactor, metrics)
+    dry = ec2_actions(rehearsal, views, settings.region, where)
+    ec2 = EC2Door(people, registry, load_model(registry.names()), reactor, metrics, rehearsal=dry)
     doors: dict[str, IDoor] = {"/": ec2, "/services/Cloud": ec2, **routes}
     if settings.api.admin:
         owners = (PeopleActions(people), MachineActions(cloud, store))

@@ -11,7 +11,9 @@ import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
+from fabric.cloud import Cloud
 from fabric.cloud.assembly import Assembly, Rules, assemble
+from fabric.cloud.dry import DryQueue, DryStore
 from fabric.cloud.events import EventReader
 from fabric.cloud.service import ControllerService
 from fabric.faults import ArmedFaults, IFaults, NoFaults
@@ -34,7 +36,22 @@ def assembled(reactor: Any, settings: Settings, store: IStore, queue: Any, point
     All of C{fabric.cloud}, over a store and a queue.
     """
     controller = settings.controller
-    rules = Rules(
+    fence = CommandFence(reactor, controller.fence, controller.fence_seconds) if controller.fence else None
+    return assemble(store, queue, reactor, deferToThread, _rules(settings), points, fence=fence)
+
+
+def rehearsed(reactor: Any, settings: Settings, store: IStore) -> Cloud:
+    """
+    C{fabric.cloud} again, reading a store and changing nothing, for requests
+    that only ask whether they would succeed.
+    """
+    rules = attrs.evolve(_rules(settings), ready_keys=0)
+    return assemble(DryStore(store), DryQueue(), reactor, deferToThread, rules).cloud
+
+
+def _rules(settings: Settings) -> Rules:
+    controller = settings.controller
+    return Rules(
         quotas=attrs.asdict(settings.quota),
         network=settings.network.label,
         own_networks=settings.network.manager == "vlan",
@@ -44,8 +61,6 @@ def assembled(reactor: Any, settings: Settings, store: IStore, queue: Any, point
         stray_grace=controller.stray_grace,
         accounts=settings.queue.accounts,
     )
-    fence = CommandFence(reactor, controller.fence, controller.fence_seconds) if controller.fence else None
-    return assemble(store, queue, reactor, deferToThread, rules, points, fence=fence)
 
 
 @inlineCallbacks

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fabric.api.ec2.call import Answer, Call, Handler, Listing
-from fabric.api.ec2.errors import EC2Error, fault, internal_error, not_validated
+from fabric.api.ec2.errors import EC2Error, fault, internal_error, not_validated, would_succeed
 from fabric.api.ec2.listing import Pages
 from fabric.api.ec2.registry import Registry
 from fabric.api.ec2.wire.answers import Answers, error_document
@@ -43,12 +43,14 @@ class _Entry:
     """
     An action with all that is compiled for it.
 
+    @ivar rehearse: the handler over a cloud that changes nothing, for C{DryRun}.
     @ivar reads: whether it only looks, so that it may be given up when the
         client leaves.
     """
 
     name: str
     handler: Handler
+    rehearse: Handler
     parse: Parse
     render: Callable[[dict[str, Any], str, str], bytes]
     reads: bool
@@ -87,6 +89,7 @@ class EC2Door:
         metrics: Metrics | None = None,
         may: Callable[[Caller, str], None] = permit,
         log_reads: bool = False,
+        rehearsal: Registry | None = None,
     ) -> None:
         """
         @param model: of at least the registry's actions.
@@ -94,6 +97,9 @@ class EC2Door:
         @param may: raises L{Denied} for what a caller may not do.
         @param log_reads: whether descriptions that were answered are logged
             too, as all else is; a line costs as much as half an answer.
+        @param rehearsal: the same actions over a cloud that changes nothing,
+            which say whether a C{DryRun} would succeed; without it one does
+            whose parameters are right.
         """
         self._directory = directory
         self._seconds = clock.seconds
@@ -102,7 +108,7 @@ class EC2Door:
         self._log_reads = log_reads
         self._verifier = Verifier()
         self._all_actions = model.actions
-        self._entries = dict(_compiled(registry, model))
+        self._entries = dict(_compiled(registry, rehearsal, model))
 
     def handle(self, exchange: Any) -> None:
         """See L{IDoor.handle}."""
@@ -164,15 +170,15 @@ class EC2Door:
             caller = Caller(identity.user, identity.project, identity.roles, asked.exchange.request_id)
             self._may(caller, entry.name)
             parameters = entry.parse(asked.fields)
-            if parameters.pop("DryRun", False):
-                raise EC2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
-            answer = entry.handler(Call(entry.name, caller, parameters, asked.version))
+            dry = parameters.pop("DryRun", False)
+            handler = entry.rehearse if dry else entry.handler
+            answer = handler(Call(entry.name, caller, parameters, asked.version))
         except Exception as error:
             self._fail(error, asked)
             return
         if entry.reads:
             asked.exchange.when_gone(answer.cancel)
-        answer.addCallback(self._send, asked)
+        answer.addCallback(_refuse_dry if dry else self._send, asked)
         answer.addErrback(self._failed, asked)
 
     def _send(self, answer: Answer, asked: _Asked) -> Deferred[None] | None:
@@ -231,13 +237,23 @@ class EC2Door:
             )
 
 
-def _compiled(registry: Registry, model: ServiceModel) -> Iterator[tuple[str, _Entry]]:
+def _refuse_dry(answer: Answer, asked: _Asked) -> None:
+    raise would_succeed()
+
+
+def _at_once(call: Call) -> Deferred[Answer]:
+    raise would_succeed()
+
+
+def _compiled(registry: Registry, rehearsal: Registry | None, model: ServiceModel) -> Iterator[tuple[str, _Entry]]:
     requests, answers = Requests(model), Answers(model)
     for action in registry:
         parse = requests.operation(action.name, action.honours)
         render = answers.operation(action.name)
         reads = action.name.startswith("Describe")
-        yield action.name, _Entry(action.name, action.handler, parse, render, reads)
+        dry = None if rehearsal is None else rehearsal.find(action.name)
+        rehearse = _at_once if dry is None else dry.handler
+        yield action.name, _Entry(action.name, action.handler, rehearse, parse, render, reads)
 
 
 def _forms(exchange: IExchange) -> tuple[dict[str, str], dict[str, str]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from fabric import errors
 from fabric.api.signature import SignatureRefused
+from fabric.cloud.dry import WouldAct
 from fabric.ids import PREFIXES, is_id
 
 
@@ -53,6 +54,13 @@ def internal_error() -> EC2Error:
     @return: the answer that tells nothing.
     """
     return EC2Error("InternalError", "An internal error has occurred", 500)
+
+
+def would_succeed() -> EC2Error:
+    """
+    @return: the answer to a C{DryRun} that nothing stands against.
+    """
+    return EC2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
 
 
 def not_validated() -> EC2Error:
@@ -411,4 +419,5 @@ _FAULTS: dict[type[BaseException], Callable[[Any, str], EC2Error]] = {
     errors.NoCapacity: _no_capacity,
     errors.Unavailable: _unavailable,
     errors.DeadlineExceeded: _unavailable,
+    WouldAct: lambda error, action: would_succeed(),
 }
