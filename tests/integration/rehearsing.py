@@ -36,7 +36,7 @@ INSTANCES = (
     *("cloud.terminate_written", "cloud.report_received", "cloud.report_written", "cloud.adopted"),
     *("scheduler.received", "scheduler.chosen", "scheduler.claimed", "scheduler.ordered"),
     *("compute.received", "compute.attached", "compute.spawned", "compute.stopped", "compute.reported"),
-    *("compute.destroyed", "compute.detached", "compute.disks_exported"),
+    *("compute.destroyed", "compute.detached"),
     *("network.expressed", "network.plugged", "network.unplugged"),
 )
 """Steps in the plain life of an instance."""
@@ -55,6 +55,7 @@ STORAGE = (
     *("volume.received", "volume.created", "volume.grown", "volume.deleted", "volume.exported"),
     *("volume.unexported", "volume.snapshot_made", "volume.snapshot_deleted", "volume.reported"),
     *("compute.exported", "compute.disk_attached", "compute.disk_detached", "compute.image_captured"),
+    *("cloud.root_volume_ordered", "compute.disks_exported", "compute.image_quiet"),
 )
 """Steps in the lives of volumes, snapshots and images."""
 
@@ -64,7 +65,21 @@ GROUPS = (
 )
 """Steps in the lives of security groups."""
 
-LISTS = {"test_kill": INSTANCES, "test_kill_addresses": ADDRESSES, "test_kill_volumes": (*STORAGE, *GROUPS)}
+MIGRATIONS = (
+    *("cloud.migration_written", "compute.receive_attached", "compute.received_machine"),
+    *("compute.migration_ready", "compute.migrated", "compute.migration_reported"),
+)
+"""Steps of moving an instance that runs."""
+
+FENCING = ("cloud.fenced", "cloud.fence_written", "cloud.evacuation_written")
+"""Steps of giving up a host that is dead."""
+
+LISTS = {
+    "test_kill": INSTANCES,
+    "test_kill_addresses": ADDRESSES,
+    "test_kill_hosts": (*MIGRATIONS, *FENCING),
+    "test_kill_volumes": (*STORAGE, *GROUPS),
+}
 """Which module's processes die at which points."""
 
 PATIENCE = 45.0

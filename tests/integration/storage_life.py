@@ -130,11 +130,29 @@ class StorageLife:
     def image(self, instance: str) -> None:
         """Make one of an instance."""
         for _ in range(TRIES):
-            self.done("CreateImage", InstanceId=instance, Name=f"copy {uuid.uuid4()}")
-            self.until("images are made", lambda: "pending" not in self.images().values())
-            if "available" in self.images().values():
+            name = f"copy {uuid.uuid4()}"
+            self.done("CreateImage", InstanceId=instance, Name=name)
+            self.until(f"{name} is made", lambda name=name: self._named(name)[1] != "pending")  # type: ignore[misc]
+            if self._named(name)[1] == "available":
                 return
         raise AssertionError(f"no image of {instance} could be made")
+
+    def _named(self, name: str) -> tuple[str, str]:
+        body = self._client.ask("DescribeImages", Filter_1_Name="name", Filter_1_Value_1=name)
+        [item] = listed(body, "imagesSet")
+        return text(item, "imageId"), text(item, "imageState")
+
+    def rooted(self, snapshot: str) -> str:
+        """An instance that runs from a volume of its own, made of a snapshot."""
+        name = f"root {uuid.uuid4()}"
+        disk = {"BlockDeviceMapping_1_DeviceName": "/dev/xvda", "BlockDeviceMapping_1_Ebs_SnapshotId": snapshot}
+        self.done("RegisterImage", Name=name, RootDeviceName="/dev/xvda", **disk)
+        image, _ = self._named(name)
+        for _ in range(TRIES):
+            [id] = self._client.run(image, 1)
+            if self._client.await_states([id], {"running", "terminated"})[id] == "running":
+                return id
+        raise AssertionError(f"no instance of {image} could be launched")
 
     def clear(self) -> None:
         """Have none of the project's images, snapshots and volumes."""

@@ -31,6 +31,7 @@ class Supervisor:
         self._cloud = cloud
         self._places = {point: set(services) for point, services in places.items()}
         self._read: dict[str, int] = {}
+        self._buried: set[str] = set()
         self.deaths: dict[str, list[str]] = {point: [] for point in places}
 
     @property
@@ -53,7 +54,7 @@ class Supervisor:
         @raise AssertionError: one has died of something else.
         """
         for process in self._cloud.services.values():
-            if not process.alive:
+            if not process.alive and process.name not in self._buried:
                 self._note(process)
                 self._start(process)
 
@@ -61,14 +62,15 @@ class Supervisor:
         """Start the dead until all are well."""
         await_true(self._settled, "all are well")
 
-    def disarm(self) -> None:
-        """Run everything that may still be killed anew, to live on."""
-        armed = [process for process in self._cloud.services.values() if self._armed(process)]
-        self._places = {}
-        for process in armed:
-            process.kill()
-            process.start()
-        self.await_well()
+    def bury(self, names: Iterable[str]) -> None:
+        """Kill these and let them be dead; start those that were let so before and are not named."""
+        named = set(names)
+        for process in self._cloud.services.values():
+            if process.name in named:
+                process.kill()
+            elif process.name in self._buried:
+                self._start(process)
+        self._buried = named
 
     def restart(self, service: str) -> None:
         """Run all of a service anew, as for an upgrade."""
@@ -79,7 +81,8 @@ class Supervisor:
 
     def _settled(self) -> bool:
         self.mend()
-        return all(healthy(process.port) for process in self._cloud.services.values())
+        living = [process for process in self._cloud.services.values() if process.name not in self._buried]
+        return all(healthy(process.port) for process in living)
 
     def _armed(self, process: TwistdProcess) -> list[str]:
         service = process.name.partition(".")[0]

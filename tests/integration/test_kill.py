@@ -16,8 +16,11 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from fabric.testing.deployment import BRISK, Deployment
-from fabric.testing.processes import await_true, healthy
 from tests.integration.rehearsing import INSTANCES, Stubborn, at_rest, services_at
+from tests.integration.supervising import Supervisor
+
+LIVES = 6
+"""How many lives are lived at most until somebody has died at each point."""
 
 FINAL = {"running", "stopped", "terminated"}
 
@@ -32,17 +35,10 @@ class KillTests(TestCase):
     def setUp(self) -> Deferred[None]:
         """Start everything."""
         self.cloud = Deployment(reactor, Path(self.mktemp()).resolve(), BRISK)
-        self.deaths: list[str] = []
-        self.client = Stubborn(self.cloud, self.mend)
+        self.supervisor = Supervisor(self.cloud, {point: services_at(point) for point in INSTANCES})
+        self.client = Stubborn(self.cloud, self.supervisor.mend)
         self.addCleanup(deferToThread, self.cloud.stop)
         return deferToThread(self.cloud.start)
-
-    def mend(self) -> None:
-        """Start the dead again, and remember who died."""
-        dead = [process for process in self.cloud.services.values() if not process.alive]
-        self.deaths += [process.name for process in dead]
-        for process in dead:
-            process.start()
 
     def _in_thread(self, work: Callable[..., None], *arguments: Any) -> Deferred[None]:
         return deferToThread(work, *arguments)
@@ -65,52 +61,39 @@ class KillTests(TestCase):
             self.client.act("Stop", running[:1])
             self.client.await_states(running[:1], FINAL - {"running"})
             self.client.act("Start", running[:1])
-            self.client.await_states(running[:1], FINAL)
-            self.client.act("Reboot", running[1:2] or running[:1])
+            states = self.client.await_states(running, FINAL)
+            for id in [id for id, state in states.items() if state == "running"][-1:]:
+                self.client.act("Reboot", [id])
         self.client.act("Terminate", ids)
         self.client.await_states(ids, {"terminated"})
 
     def _prove(self) -> None:
         store = self.cloud.store
-        at_rest(lambda: self.cloud.wait(store.check, False), lambda: self.cloud.wait(store.pools))
+        at_rest(self._check, lambda: self.cloud.wait(store.pools))
         counters = self.cloud.wait(store.counters, ["quota:admin:instances", "quota:admin:cores", "quota:admin:ram"])
         assert not any(counters.values()), counters
 
+    def _check(self) -> list[Any]:
+        self.supervisor.mend()
+        found: list[Any] = self.cloud.wait(self.cloud.store.check, False)
+        return found
+
     def test_every_fault_point(self) -> Deferred[None]:
-        """At each named point, all processes that reach it die, and nothing is lost."""
+        """At each named point, those that reach it die, and nothing is lost."""
         return self._in_thread(self._every_fault_point)
 
     def _every_fault_point(self) -> None:
-        image, armed, unreached = self._image(), set[str](), []
-        for point in INSTANCES:
-            services = set(services_at(point))
-            self.deaths = []
-            self._rearm(armed - services, services, point)
-            armed = services
+        image = self._image()
+        self.supervisor.arm()
+        for number in range(LIVES):
             try:
                 self._live(image)
                 self._prove()
             except BaseException as error:
-                raise AssertionError(f"{point}: {error}; died: {self.deaths}") from error
-            if not self.deaths:
-                unreached.append(point)
-        assert not unreached, f"no process died at {unreached}"
-
-    def _rearm(self, disarmed: set[str], armed: set[str], point: str) -> None:
-        """
-        What the dead before had in hand may kill the armed as they come up;
-        that counts too.
-        """
-        for process in self.cloud.services.values():
-            service = process.name.partition(".")[0]
-            if service in disarmed | armed:
-                process.kill()
-                process.start({"faults": point} if service in armed else None)
-        await_true(self._settled, f"all are well, armed with {point}")
-
-    def _settled(self) -> bool:
-        self.mend()
-        return all(healthy(process.port) for process in self.cloud.services.values())
+                raise AssertionError(f"life {number}: {error}; died: {self.supervisor.deaths}") from error
+            if not self.supervisor.unreached:
+                return
+        self.fail(f"no process died at {self.supervisor.unreached}")
 
     def test_servers_die(self) -> Deferred[None]:
         """RabbitMQ and Redis die in the middle of launches and of ends, and nothing is lost."""

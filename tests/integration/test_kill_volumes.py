@@ -86,15 +86,19 @@ class StorageKillTests(TestCase):
             life.regroup(machine, [web, other])
         life.allow(web, 2000 + number)
         life.allow(web, 1000 + number, "Revoke")
-        restored = life.create(life.snapshot(one))
+        snapshot = life.snapshot(one)
+        restored, rooted = life.create(snapshot), life.rooted(snapshot)
         life.attach(restored, machines[1], "/dev/sdg")
-        life.image(machines[0])
+        for machine in (machines[0], rooted):
+            life.image(machine)
+        self.client.act("Terminate", [rooted])
         for id in (one, restored, two):
             life.detach(id)
         life.grow(one, 2)
         self.supervisor.restart("cloud-network")
         life.attach(one, machines[1], "/dev/sdf")
         life.detach(one)
+        self.client.await_states([rooted], {"terminated"})
         life.clear()
 
     def _agree(self) -> None:

@@ -188,8 +188,12 @@ def _rules(results: Results, account: Account) -> None:
     target = account.target
     asker = Asker(target)
     body = asker.ask("DescribeSecurityGroups", Filter_1_Name="group-name", Filter_1_Value_1="default").decode()
-    asker.close()
     group = re.findall(r"<groupId>(sg-[0-9a-f]+)<", body)[0]
+    wire = target.wire()
+    for verb in ("Authorize", "Revoke"):
+        wire.ask(_rule(target, verb, group, 999))
+    wire.close()
+    asker.close()
     before = _counted(target)
     for verb in ("Authorize", "Revoke"):
         requests = [_rule(target, verb, group, 1000 + number) for number in range(RULES)]
@@ -228,4 +232,4 @@ def judge_rules(results: Results, least: int, most: int) -> Iterator[Verdict]:
     for verb in ("authorize", "revoke"):
         ratio = results.ratio((f"rule-{verb}-{most}", "fabric"), (f"rule-{verb}-{least}", "fabric"))
         yield Verdict(f"CPU to {verb} a rule, {most} members over {least}, on one host", ratio, 1.3)
-    yield Verdict("messages to hosts a rule, on one host", results.facts.get(f"messages a rule, {most} members"), 1.0)
+    yield Verdict("messages to hosts a rule, on one host", results.facts.get(f"messages a rule, {most} members"), 1.1)
