@@ -17,7 +17,8 @@ from fabric.cloud.retry import until_written
 from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.errors import Conflict, InUse, InvalidValue, NotFound, Protected, WrongState
 from fabric.faults import IFaults
-from fabric.model.instance import Disk, Instance, bare, with_disk, without_disk
+from fabric.model.device import bare
+from fabric.model.instance import Disk, Instance, with_disk, without_disk
 from fabric.model.volume import Attachment, Volume, attachment_moved, disk_of, moved
 from fabric.store.interface import IStore, Stored, Transaction, Want
 

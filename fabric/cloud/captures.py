@@ -31,8 +31,9 @@ from fabric.errors import Conflict, FabricError, InvalidValue, NotFound, WrongSt
 from fabric.faults import IFaults
 from fabric.ids import new_id
 from fabric.model.codec import encode
+from fabric.model.device import bare
 from fabric.model.image import LIFECYCLE, Image, ImageDisk, moved
-from fabric.model.instance import Disk, Instance, bare
+from fabric.model.instance import Disk, Instance
 from fabric.model.snapshot import Snapshot
 from fabric.rpc.interface import Address, Context, IQueue
 from fabric.store.interface import IStore, Stored
@@ -210,6 +211,8 @@ class Captures:
         if stored is None or stored.record.host != host or not stored.record.copying:
             return
         image: Image = stored.record
+        if image.root_type == "ebs":
+            yield self._snapshots.release(request_id, [disk.snapshot for disk in image.disks if disk.snapshot])
         if report.state == "made":
             image = attrs.evolve(image, location=report.location, review_at=self._clock.seconds() + SOON)
             image = attrs.evolve(image, restart=image.restart and image.root_type != "ebs")

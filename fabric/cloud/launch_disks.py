@@ -15,9 +15,9 @@ from fabric.cloud.attachments import MOST_DISKS, check_device
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.volumes import checked_size
 from fabric.errors import InvalidValue, NotFound, WrongState
+from fabric.model.device import bare
 from fabric.model.flavor import Flavor
 from fabric.model.image import Image, ImageDisk
-from fabric.model.instance import bare
 from fabric.model.snapshot import Snapshot
 from fabric.model.volume import AskedDisk, NewDisk
 from fabric.store.interface import Stored, Want
@@ -126,9 +126,7 @@ def _check_root(image: Image, asked: Mapping[str, AskedDisk], others: set[str]) 
             raise InvalidValue(MAPPING, over.device, f"A root device can't be of volume type {over.volume_type}")
 
 
-def scratch_device(
-    flavor: Flavor, disks: Sequence[NewDisk], scratch: Mapping[str, str], omitted: Sequence[str]
-) -> str:
+def scratch_device(flavor: Flavor, disks: Sequence[NewDisk], scratch: Mapping[str, str], omitted: Sequence[str]) -> str:
     """
     Where an instance has the scratch disk of its type, C{ephemeral0}: where the
     launch maps it, else at L{SCRATCH} unless something else is there.  As on

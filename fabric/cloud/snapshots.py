@@ -29,6 +29,8 @@ from fabric.model.snapshot import Snapshot, moved
 from fabric.model.volume import Volume, room_counter
 from fabric.store.interface import IStore, Query, Stored, Transaction
 
+SOON = 2.0
+"""Seconds until the next look at a snapshot that is held no more."""
 
 HELD = 180.0
 """Seconds for which the order of a snapshot may wait for a machine to be quiet."""
@@ -147,6 +149,21 @@ class Snapshots:
         self._faults.reach("cloud.snapshot_written")
         self._orders.snapshot(caller.request_id, [copied])
         return copied  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def release(self, request_id: str, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Let the sweep order snapshots that were held, as far as they are not
+        complete.  Repeating is safe.
+        """
+        found = yield self._store.read(Snapshot, ids)
+        now = self._clock.seconds()
+        transaction = self._store.transaction(request_id)
+        for stored in found:
+            if stored is not None and stored.record.state == "pending" and stored.record.review_at > now + SOON:
+                transaction.update(stored, attrs.evolve(stored.record, review_at=now + SOON))
+        if transaction.puts:
+            yield self._store.commit(transaction)
 
     @inlineCallbacks
     def delete(self, caller: Caller, id: str) -> Generator[Deferred[Any], Any, None]:

@@ -18,6 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from fabric.cloud.interface import ICloudWorker
+from fabric.compute.disks import TRANSIENT
 from fabric.compute.interface import CaptureOrder, Domain, IComputeDriver, ImageReport, MachineReport
 from fabric.compute.machines import Machines
 from fabric.compute.orders import sentence, too_long
@@ -134,7 +135,16 @@ class Captures:
             self._made.popitem(last=False)
         return report
 
-    def _copy(self, copy: AwaitedSnapshot, context: Context) -> Deferred[None]:
+    @inlineCallbacks
+    def _copy(self, copy: AwaitedSnapshot, context: Context) -> Generator[Deferred[Any], Any, None]:
+        """Ask for a snapshot, and once more where the volume host is not there: it is made once."""
+        try:
+            yield self._ask(copy, context)
+        except TRANSIENT:
+            yield deferLater(self._clock, AGAIN)
+            yield self._ask(copy, context)
+
+    def _ask(self, copy: AwaitedSnapshot, context: Context) -> Deferred[None]:
         address = Address("volume", copy.host)
         remote: IVolumeWorker = self._queue.caller(
             IVolumeWorker, address, Context(context.request_id, SNAPSHOT_SECONDS)

@@ -23,7 +23,7 @@ from fabric.compute.interface import DiskOrder, DiskReport, IComputeDriver, Mach
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT
 from fabric.compute.turns import Turns
-from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, Unavailable, WrongState
+from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, RemoteFailure, Unavailable, WrongState
 from fabric.faults import IFaults
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
@@ -34,6 +34,9 @@ EXPORT_SECONDS = 30.0
 
 EXPORT_TRIES = (1.0, 3.0)
 """Seconds to wait before each further try to reach a volume host."""
+
+TRANSIENT = (Unavailable, DeadlineExceeded, RemoteFailure)
+"""Errors of a volume host that may be over when it is asked again."""
 
 DRIVER_SECONDS = 120.0
 """How long a driver, or a guest, may take over one volume."""
@@ -198,7 +201,7 @@ class Disks:
             try:
                 connection = yield self._remote(disk, context).export(disk.volume, self._host, disk.order)
                 return attrs.evolve(disk, connection=connection)
-            except (Unavailable, DeadlineExceeded):
+            except TRANSIENT:
                 if wait is None:
                     raise
             yield deferLater(self._clock, wait)

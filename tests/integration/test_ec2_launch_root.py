@@ -338,9 +338,7 @@ class ExchangeTests(RootCase):
         other = yield self.volume(1)
         where = {"VolumeId": other, "InstanceId": record.id, "Device": ROOT}
         yield self.refused("InvalidParameterValue", "AttachVolume", **where)
-        answer = yield self.ask(
-            "RegisterImage", Name="plain", ImageLocation="x/y.img", RootDeviceName="/dev/sda1"
-        )
+        answer = yield self.ask("RegisterImage", Name="plain", ImageLocation="x/y.img", RootDeviceName="/dev/sda1")
         plain = yield self.running(ImageId=answer["ImageId"])
         where = {"VolumeId": other, "InstanceId": plain.id, "Device": "/dev/sda1"}
         yield self.refused("InvalidParameterValue", "AttachVolume", **where)
@@ -355,6 +353,7 @@ class FailureTests(RootCase):
     def ended(self, id: str, words: str) -> Steps:
         """See that an instance ended for a reason, and left nothing."""
         record = yield self.reached(id, "terminated")
+        self.driver.rehearsal.forget()
         self.assertEqual(record.reason.code, "Server.InternalError")
         self.assertIn(words, record.reason.message)
         yield self.nothing_left()

@@ -15,7 +15,8 @@ import orjson
 
 from fabric.api.metadata.versions import DYNAMIC_SINCE, SINCE, has
 from fabric.cloud.sources import Guest
-from fabric.model.instance import Instance, Port, bare
+from fabric.model.device import bare
+from fabric.model.instance import Instance, Port
 from fabric.model.record import iso_time
 from fabric.model.vpc import interface_id, subnet_id, vpc_id
 
