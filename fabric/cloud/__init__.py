@@ -12,6 +12,7 @@ from fabric.cloud.flavors import Flavors
 from fabric.cloud.groups import Groups
 from fabric.cloud.guests import Guests
 from fabric.cloud.hosts import Hosts
+from fabric.cloud.image_files import ImageFiles
 from fabric.cloud.images import Images
 from fabric.cloud.instances import Instances
 from fabric.cloud.keypairs import KeyPairs
@@ -55,4 +56,5 @@ class Cloud:
     flavors: Flavors
     metadata_settings: MetadataSettings
     guests: Guests
+    image_files: ImageFiles
     migrations: Migrations

@@ -25,6 +25,7 @@ from fabric.cloud.flavors import Flavors
 from fabric.cloud.groups import Groups
 from fabric.cloud.guests import Guests
 from fabric.cloud.hosts import DOWN_AFTER, Hosts
+from fabric.cloud.image_files import FileLinks, ImageFiles
 from fabric.cloud.images import Images
 from fabric.cloud.instances import Instances
 from fabric.cloud.keypairs import KeyPairs, KeyPool
@@ -51,6 +52,8 @@ from fabric.cloud.volume_reports import VolumeReports
 from fabric.cloud.volume_sweep import VolumeSweep
 from fabric.cloud.volumes import Volumes
 from fabric.faults import IFaults, NoFaults
+from fabric.image.interface import IStoreDoor
+from fabric.objectstore.links import Signer
 from fabric.rpc.interface import IQueue
 from fabric.store.interface import IStore
 
@@ -109,6 +112,8 @@ def assemble(
     faults: IFaults | None = None,
     teller: IStore | None = None,
     fence: IFence | None = None,
+    signer: Signer | None = None,
+    store_door: IStoreDoor | None = None,
 ) -> Assembly:
     """
     @param defer: runs a function in a thread, as C{threads.deferToThread}.
@@ -116,6 +121,8 @@ def assemble(
         to have connections of its own; C{store} otherwise.
     @param fence: makes silent hosts dead for sure; without one nothing of
         theirs is started elsewhere.
+    @param signer: makes links to files of images; None without an object store.
+    @param store_door: by which files that no image has are removed.
     """
     rules = rules or Rules()
     faults = faults or NoFaults()
@@ -123,7 +130,8 @@ def assemble(
     quotas = Quotas(store, rules.quotas)
     networks = Networks(store, clock, rules.network, own=rules.own_networks)
     ranges = Ranges(store, clock)
-    orders = Orders(queue, networks)
+    links = FileLinks(signer)
+    orders = Orders(queue, networks, links)
     enforcement = Enforcement(teller or store, queue, faults)
     hosts = Hosts(store, clock, rules.down_after, rules.zone)
     listings = Listings(store)
@@ -160,6 +168,7 @@ def assemble(
         migrations=Migrations(store, hosts, orders, clock, faults, again),
         snapshots=snapshots,
         captures=captures,
+        image_files=ImageFiles(store, quotas, links, clock, store_door),
     )
     placement = Placement(store, hosts, orders, clock, faults, again)
     reports = Reports(store, orders, volume_orders, enforcement, clock, faults, again)

@@ -224,7 +224,7 @@ class Instances:
         new = dict(changes)
         if "flavor" in new:
             new["flavor"] = yield self._resize(caller, transaction, instance, new["flavor"])
-        yield self._check_parts(caller, instance, new)
+        new |= yield self._parts(caller, instance, new)
         if "groups" in new:
             new |= yield self._groups(caller, transaction, instance, new["groups"])
         changed = attrs.evolve(instance, **new)
@@ -240,19 +240,27 @@ class Instances:
             self._enforcement.regrouped(caller.request_id, changed)
 
     @inlineCallbacks
-    def _check_parts(
+    def _parts(
         self, caller: Caller, instance: Instance, changes: dict[str, Any]
-    ) -> Generator[Deferred[Any], Any, None]:
-        """See that a new kernel and ramdisk are the caller's to use, or those of the instance's image."""
+    ) -> Generator[Deferred[Any], Any, dict[str, Any]]:
+        """
+        The files of a new kernel and ramdisk, which are the caller's to use,
+        or those of the instance's image.
+        """
         named = {kind: changes[kind] for kind in ("kernel", "ramdisk") if changes.get(kind)}
         if not named:
-            return
+            return {}
         image, *found = yield self._store.read(Image, [instance.image, *named.values()])
+        files = [file for file in instance.files if file.role not in named]
         for (kind, id), stored in zip(named.items(), found, strict=True):
-            if image is not None and getattr(image.record, kind) == id:
-                continue
-            if stored is None or stored.record.type != kind or not may_use(stored.record, caller.project):
+            own = image is not None and getattr(image.record, kind) == id
+            if not own and (
+                stored is None or stored.record.type != kind or not may_use(stored.record, caller.project)
+            ):
                 raise NotFound(kind, id)
+            source = image if own else stored
+            files += [file for file in source.record.files if file.role == kind]
+        return {"files": tuple(files)}
 
     @inlineCallbacks
     def _resize(self, caller: Caller, transaction: Any, instance: Instance, name: str) -> Generator[Any, Any, Any]:

@@ -46,7 +46,7 @@ from fabric.ids import new_id
 from fabric.model import flavor as flavors
 from fabric.model.flavor import Flavor, InstanceType
 from fabric.model.group import SecurityGroup
-from fabric.model.image import Image
+from fabric.model.image import Image, ImageFile, boot_files
 from fabric.model.instance import GroupName, Instance, Port
 from fabric.model.keypair import KeyPair
 from fabric.model.metadata_options import MetadataDefaults, MetadataOptions
@@ -138,6 +138,7 @@ class _Parts:
     costs: dict[str, int]
     disks: tuple[NewDisk, ...] = ()
     scratch: str = ""
+    files: tuple[ImageFile, ...] = ()
 
 
 class Launches:
@@ -239,6 +240,7 @@ class Launches:
             agreed(spec.metadata, found[4]),
             {},
             {"instances": 1, "cores": flavor.vcpus, "ram": flavor.memory_mb},
+            files=boot_files(*(each.record for each in (found[0], *found[len(wants) : len(wants) + len(parts)]))),
         )
 
     @inlineCallbacks
@@ -396,6 +398,7 @@ class Launches:
             image_location=image.location,
             kernel=spec.kernel or image.kernel,
             ramdisk=spec.ramdisk or image.ramdisk,
+            files=parts.files,
             architecture=image.architecture,
             key_name=spec.key_name,
             key_material=key.public_key if key else "",

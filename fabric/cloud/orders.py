@@ -15,6 +15,7 @@ import attrs
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.logger import Logger
 
+from fabric.cloud.image_files import FileLinks
 from fabric.cloud.networks import Networks
 from fabric.compute.interface import DiskOrder, IComputeWorker, MachineOrder, PortOrder
 from fabric.errors import FabricError
@@ -38,9 +39,10 @@ class Orders:
 
     log = Logger()
 
-    def __init__(self, queue: IQueue, networks: Networks) -> None:
+    def __init__(self, queue: IQueue, networks: Networks, links: FileLinks | None = None) -> None:
         self._queue = queue
         self._networks = networks
+        self._links = links or FileLinks(None)
 
     def schedule(self, request_id: str, instances: Iterable[Instance]) -> Deferred[None]:
         """
@@ -190,7 +192,11 @@ class Orders:
         except FabricError as error:
             self._unsent(request_id, name, ", ".join(sorted({each.host for each in instances})), error)
             return
-        yield self._per_host(request_id, instances, name, call, lambda instance: encode(machine(instance, networks)))
+        yield self._per_host(request_id, instances, name, call, lambda instance: self._order(instance, networks))
+
+    def _order(self, instance: Instance, networks: dict[str, Network]) -> dict[str, Any]:
+        """Its files by fresh links: these expire."""
+        return encode(attrs.evolve(machine(instance, networks), files=self._links.orders(instance.files)))
 
     def _brief(
         self, request_id: str, instances: Iterable[Instance], name: str, call: Callable[[Any, Any], Deferred[None]]

@@ -14,6 +14,7 @@ from fabric.cloud.controller import CloudWorker, DeadLetters
 from fabric.cloud.events import EventReader
 from fabric.cloud.fencing import Fencing
 from fabric.cloud.hosts import Hosts
+from fabric.cloud.image_files import ImageFiles
 from fabric.cloud.interface import ICloudWorker
 from fabric.cloud.sweep import Sweep
 from fabric.heartbeat import Heartbeat
@@ -22,6 +23,7 @@ from fabric.rpc.interface import Address
 from fabric.worker import WorkerService
 
 EVENTS_EVERY = 2.0
+COLLECT_EVERY = 600.0
 
 
 class ControllerService(WorkerService):
@@ -46,6 +48,7 @@ class ControllerService(WorkerService):
         prefetch: int = 32,
         opening: Sequence[Callable[[], Deferred[Any]]] = (),
         fencing: Fencing | None = None,
+        image_files: ImageFiles | None = None,
     ) -> None:
         """
         @param sweep_interval, review_interval: seconds between turns of the
@@ -53,6 +56,7 @@ class ControllerService(WorkerService):
         @param opening: steps to be done before the first report is taken.
         @param fencing: what is done about dead hosts, as often as heartbeats
             are looked at; None for nothing.
+        @param image_files: whose unused files are removed now and then.
         """
         super().__init__(
             f"cloud.{host}",
@@ -69,6 +73,10 @@ class ControllerService(WorkerService):
         if fencing is not None:
             self.while_open(
                 Periodic("fencing", review_interval, fencing.turn, clock, limit=600.0, first=review_interval)
+            )
+        if image_files is not None:
+            self.while_open(
+                Periodic("image files", COLLECT_EVERY, image_files.collect, clock, COLLECT_EVERY, 600.0, COLLECT_EVERY)
             )
         self.while_open(Periodic("events", EVENTS_EVERY, events.turn, clock))
         self.while_open(Heartbeat("cloud", host, zone, queue, clock, report_interval))

@@ -138,3 +138,23 @@ class IImageStore(Interface):
 
         @return: whether the store is without it now.
         """
+
+
+class IStoreDoor(Interface):
+    """
+    The image store as other services see it.
+    """
+
+    def files() -> Deferred[list[StoredFile]]:
+        """
+        Every file; only digest, size and when it was used last are told.
+
+        @raise Unavailable: it does not answer.
+        """
+
+    def delete(digest: str, unused_since: float) -> Deferred[None]:
+        """
+        Remove a file unless it was used later than that.  Repeating is safe.
+
+        @raise Unavailable: it does not answer.
+        """

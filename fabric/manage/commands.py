@@ -8,74 +8,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
-
-import attrs
 
 from fabric.manage import cloudrc
 from fabric.manage.client import Client, Credentials
+from fabric.manage.command import Command, argument, ask, done, pairs, rows
+from fabric.manage.images import image_commands
 from fabric.manage.table import moment, plain, table
-
-Run = Callable[[Client, argparse.Namespace], Any]
-Show = Callable[[Any], str]
-
-
-@attrs.frozen
-class Argument:
-    """
-    One argument, as C{argparse} takes it.
-    """
-
-    names: tuple[str, ...]
-    options: dict[str, Any]
-
-
-@attrs.frozen
-class Command:
-    """
-    @ivar words: as C{user list}.
-    @ivar run: asks, and returns what C{--json} prints.
-    @ivar show: the same for people.
-    @ivar failed: whether a result means exit status 1.
-    """
-
-    words: str
-    help: str
-    arguments: Sequence[Argument]
-    run: Run
-    show: Show
-    failed: Callable[[Any], bool] = lambda result: False
-
-
-def argument(*names: str, **options: Any) -> Argument:
-    """Shorthand for an L{Argument}."""
-    return Argument(names, options)
-
-
-def rows(*columns: str) -> Show:
-    """A table of a list of dicts, by these of their keys."""
-    return lambda result: table(columns, [[_cell(row, column) for column in columns] for row in result])
-
-
-def pairs(result: Any) -> str:
-    """A table of one dict."""
-    return table(("name", "value"), [[name, _cell(result, name)] for name in result])
-
-
-def _cell(row: Any, name: str) -> Any:
-    value = row.get(name)
-    return moment(value) if name.endswith("_at") and isinstance(value, int | float) else value
-
-
-def done(result: Any) -> str:
-    """For what has nothing to tell."""
-    return "done"
-
-
-def ask(action: str, *names: str, **fixed: Any) -> Run:
-    """Call an action with these arguments."""
-    return lambda client, given: client.call(action, **{name: getattr(given, name) for name in names}, **fixed)
 
 
 def commands(credentials: Credentials) -> list[Command]:
@@ -83,7 +22,7 @@ def commands(credentials: Credentials) -> list[Command]:
     @param credentials: whose endpoint stands in the C{cloudrc}s that are made.
     """
     people = [*_users(), *_projects(credentials), *_roles()]
-    return [*people, *_networks(), *_floating(), *_hosts(), *_flavors(), *_quotas(), *_state()]
+    return [*people, *image_commands(), *_networks(), *_floating(), *_hosts(), *_flavors(), *_quotas(), *_state()]
 
 
 _PROJECT = argument("--project", help="in this project; everywhere without it")

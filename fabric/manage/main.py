@@ -16,7 +16,8 @@ from typing import TextIO
 
 from fabric.manage.client import Client, Credentials, Refused, Unreachable
 from fabric.manage.cloudrc import NoCloud, credentials
-from fabric.manage.commands import Command, commands
+from fabric.manage.command import Command
+from fabric.manage.commands import commands
 from fabric.manage.table import plain
 
 NO, USAGE, REFUSED, ABSENT = 1, 2, 3, 4

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from fabric.errors import WrongState
-from fabric.model.instance import bare
+from fabric.model.device import bare
 from fabric.model.lifecycle import Deadline, Lifecycle
 from fabric.model.record import ALL, PUBLIC, Derived, Record, iso_time, tag_facets
 
@@ -47,6 +47,30 @@ class ImageDisk:
 
 
 @attrs.frozen
+class ImageFile:
+    """
+    One file of an image in the image store.
+
+    @ivar role: C{disk}, C{kernel} or C{ramdisk}.
+    @ivar digest: SHA-256 of the file, in hex.
+    @ivar format: C{raw} or C{qcow2}.
+    @ivar size: bytes of the file.
+    @ivar disk_bytes: what a guest sees of a disk; 0 for other files.
+    """
+
+    role: str
+    digest: str
+    format: str
+    size: int
+    disk_bytes: int = 0
+
+
+def file_counter(digest: str) -> str:
+    """How many images and instances have a file."""
+    return f"uses:file:{digest}"
+
+
+@attrs.frozen
 class Image(Record):
     """
     @ivar type: C{machine}, C{kernel} or C{ramdisk}.
@@ -61,6 +85,8 @@ class Image(Record):
         where that boots from a volume, until it has.
     @ivar reason: why it failed.
     @ivar review_at: when the sweep looks at one that is C{pending}.
+    @ivar files: what a machine of it boots from, those of its kernel and
+        ramdisk included; none when the image store has nothing of it.
     """
 
     kind = "image"
@@ -90,6 +116,7 @@ class Image(Record):
     source: str = ""
     reason: str = ""
     review_at: float = 0.0
+    files: tuple[ImageFile, ...] = ()
 
     @property
     def shown_location(self) -> str:
@@ -111,6 +138,7 @@ class Image(Record):
         """Filed for the owner, for those it is shared with, and for all."""
         counters = {f"quota:{self.project}:images": 1}
         counters |= {f"uses:snapshot:{disk.snapshot}": 1 for disk in self.disks if disk.snapshot}
+        counters |= {file_counter(file.digest): 1 for file in self.files}
         return Derived(
             scopes=(self.project, ALL, *((PUBLIC,) if self.public else ()), *self.shared_with),
             facets=tuple(self._facets()),
@@ -173,6 +201,17 @@ def moved(image: Image, verb: str, reason: str = "", **changes: Any) -> Image:
     if state is None:
         raise WrongState("image", image.id, image.state, LIFECYCLE.sources(verb))
     return attrs.evolve(image, state=state, reason=reason, **changes)
+
+
+def boot_files(image: Image, *parts: Image) -> tuple[ImageFile, ...]:
+    """
+    What a machine of an image boots from.
+
+    @param parts: kernel and ramdisk that it is to have in place of the image's.
+    """
+    replaced = {part.type for part in parts}
+    kept = [file for file in image.files if file.role not in replaced]
+    return (*kept, *(file for part in parts for file in part.files))
 
 
 def may_use(image: Image, project: str) -> bool:

@@ -12,7 +12,9 @@ from typing import Any
 import attrs
 
 from fabric.errors import WrongState
+from fabric.model.device import bare
 from fabric.model.flavor import Flavor
+from fabric.model.image import ImageFile, file_counter
 from fabric.model.lifecycle import Deadline, Lifecycle
 from fabric.model.metadata_options import MetadataOptions
 from fabric.model.placement_group import Membership
@@ -183,6 +185,7 @@ class Instance(Record):
         which the sweep tells the hosts once more, and when; nothing and 0 for
         none.
     @ivar migration: to where it is being moved; None for not at all.
+    @ivar files: what it boots from, as its image and its kernel had it.
     @ivar reason_text: EC2's one-line C{reason}, with the time of the change.
     """
 
@@ -210,6 +213,7 @@ class Instance(Record):
     image_location: str = ""
     kernel: str = ""
     ramdisk: str = ""
+    files: tuple[ImageFile, ...] = ()
     architecture: str = "x86_64"
     key_name: str = ""
     key_material: str = ""
@@ -303,6 +307,8 @@ class Instance(Record):
                 counters[f"uses:network:{port.network}"] = 1
             if self.placement:
                 counters[f"uses:placement_group:{self.placement.group}"] = 1
+        if self.live or self.on_host:
+            counters |= {file_counter(file.digest): 1 for file in self.files}
         if self.host and (self.live or self.on_host):
             counters |= self._room(self.host)
             if self.placement:
@@ -410,14 +416,6 @@ def address_facet(group: str) -> str:
     @return: the facet whose values are the addresses of a group's members.
     """
     return "group-address:" + group
-
-
-def bare(device: str) -> str:
-    """
-    @return: a device's name without its directory: C{/dev/sda1} and C{sda1} are
-        the same.
-    """
-    return device.removeprefix("/dev/")
 
 
 def with_disk(instance: Instance, disk: Disk) -> Instance:

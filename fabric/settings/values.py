@@ -177,6 +177,25 @@ class Network:
 
 
 @attrs.frozen
+class ObjectStore:
+    """Where the files of images are."""
+
+    endpoint: str = _setting(
+        "", "Where files are given and taken; empty for a free port in cloud, and for tcp:3333 in cloud-objectstore."
+    )
+    url: str = _setting("", "The URL by which hosts and uploading people reach it; that of the endpoint if empty.")
+    secret: str = _setting(
+        "",
+        "What links are signed with, the same for cloud-api, cloud-controller and cloud-objectstore; if empty, kept in "
+        "the data directory.",
+        repr=_hidden,
+    )
+    directory: str = _setting("", "Where the files are; images in the data directory if empty.")
+    file_gb: int = _setting(64, "GiB of the largest file.", validator=_from(1))
+    disk_gb: int = _setting(1024, "GiB of the largest disk that an image may give to guests.", validator=_from(1))
+
+
+@attrs.frozen
 class Scheduler:
     """How hosts are chosen."""
 
@@ -231,6 +250,7 @@ class Compute:
     driver: str = _setting("fake", "The hypervisor.", validator=_one_of("fake", "libvirt"))
     concurrency: int = _setting(32, "Machines brought up at once.", validator=_from(1))
     adopt_interval: float = _setting(300.0, "Seconds between reports of all that runs here.", validator=_from(1))
+    image_cache_mb: int = _setting(20480, "MiB of image files that are kept here.", validator=_from(1))
 
 
 @attrs.frozen
@@ -327,6 +347,7 @@ class Settings:
     store: Store = _section(Store)
     ldap: Ldap = _section(Ldap)
     network: Network = _section(Network)
+    objectstore: ObjectStore = _section(ObjectStore)
     scheduler: Scheduler = _section(Scheduler)
     quota: Quota = _section(Quota)
     controller: Controller = _section(Controller)

@@ -14,7 +14,7 @@ from fabric.api.operations import Health
 from fabric.cloud.levels import Levels
 from fabric.metrics import Metrics
 from fabric.settings import Settings
-from fabric.tap import doors, firstrun, hosts, logic, transports
+from fabric.tap import doors, firstrun, hosts, images, logic, transports
 from fabric.tap.options import DoorOptions
 from fabric.tap.process import process, running
 from fabric.tap.start import Step
@@ -37,7 +37,8 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     queue, queue_step = transports.queue(reactor, settings, metrics)
     store, store_steps = transports.any_store(reactor, settings, metrics, views)
     people, people_steps = transports.any_directory(reactor, settings)
-    parts = logic.assembled(reactor, settings, store, queue, points)
+    links, image_steps = images.door(reactor, settings, images.WITHIN)
+    parts = logic.assembled(reactor, settings, store, queue, points, links)
     health = Health(reactor, "cloud", doors.probes(store, queue, people))
     routes = doors.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics))
     rehearsal = logic.rehearsed(reactor, settings, store)
@@ -48,6 +49,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
         *store_steps,
         *people_steps,
         queue_step,
+        *image_steps,
         Step("first start", lambda: logic.first_start(reactor, settings, parts), transports.nothing),
         running("controller", logic.controller(reactor, settings, store, queue, parts)),
         running("scheduler", logic.scheduler(reactor, settings, queue, parts, points)),

@@ -17,9 +17,12 @@ from fabric.cloud.dry import DryQueue, DryStore
 from fabric.cloud.events import EventReader
 from fabric.cloud.service import ControllerService
 from fabric.faults import ArmedFaults, IFaults, NoFaults
+from fabric.objectstore.links import Signer
+from fabric.objectstore.remote import StoreDoor
 from fabric.scheduler.service import SchedulerService
 from fabric.settings import Settings
 from fabric.store.interface import IStore
+from fabric.tap import images
 from fabric.tap.fence import CommandFence
 from fabric.worker import WorkerService
 
@@ -31,13 +34,20 @@ def faults(settings: Settings) -> IFaults:
     return ArmedFaults(settings.faults) if settings.faults else NoFaults()
 
 
-def assembled(reactor: Any, settings: Settings, store: IStore, queue: Any, points: IFaults) -> Assembly:
+def assembled(
+    reactor: Any, settings: Settings, store: IStore, queue: Any, points: IFaults, links: Signer | None = None
+) -> Assembly:
     """
     All of C{fabric.cloud}, over a store and a queue.
+
+    @param links: to files of images; None where the settings tell of the
+        object store.
     """
+    signer = links or images.signer(reactor, settings)
+    door = StoreDoor(reactor, signer)
     controller = settings.controller
     fence = CommandFence(reactor, controller.fence, controller.fence_seconds) if controller.fence else None
-    return assemble(store, queue, reactor, deferToThread, _rules(settings), points, fence=fence)
+    return assemble(store, queue, reactor, deferToThread, _rules(settings), points, None, fence, signer, door)
 
 
 def rehearsed(reactor: Any, settings: Settings, store: IStore) -> Cloud:
@@ -115,6 +125,7 @@ def controller(reactor: Any, settings: Settings, store: IStore, queue: Any, part
         prefetch=settings.queue.prefetch,
         opening=(lambda: first_start(reactor, settings, parts),),
         fencing=parts.fencing,
+        image_files=parts.cloud.image_files,
     )
 
 

@@ -15,4 +15,7 @@ scheduler = ServiceMaker(
 )
 compute = ServiceMaker("Cloud compute", "fabric.tap.compute", "Runs instances on this host.", "cloud-compute")
 network = ServiceMaker("Cloud network", "fabric.tap.network", "Makes networks on this host.", "cloud-network")
+objectstore = ServiceMaker(
+    "Cloud object store", "fabric.tap.objectstore", "Keeps the files of images.", "cloud-objectstore"
+)
 volume = ServiceMaker("Cloud volume", "fabric.tap.volume", "Keeps volumes on this host.", "cloud-volume")
