@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from fabric.compute.fake import FakeHypervisor
 from fabric.compute.service import ComputeService
 from fabric.faults import IFaults
 from fabric.network.service import NetworkService
 from fabric.settings import Settings
+from fabric.tap.hypervisors import compute_driver
 from fabric.tap.networks import network_driver
 from fabric.volume.fake import FakeVolumes
 from fabric.volume.service import VolumeService
@@ -28,7 +28,7 @@ def compute(reactor: Any, settings: Settings, queue: Any, points: IFaults) -> Co
     """
     return ComputeService(
         queue,
-        FakeHypervisor(_kept(settings, "compute"), reactor, settings.fake),
+        compute_driver(reactor, settings, _kept(settings, "compute")),
         settings.host_name,
         settings.zone,
         reactor,

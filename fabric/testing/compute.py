@@ -56,6 +56,9 @@ class ComputeDriverContract:
     Mix with L{twisted.trial.unittest.TestCase} and say how a driver is made.
     """
 
+    many = 8
+    """How many machines it brings up at once."""
+
     watcher: Heard
     driver: IComputeDriver
 
@@ -126,7 +129,7 @@ class ComputeDriverContract:
     @inlineCallbacks
     def test_spawn_many(self) -> Steps:
         """Machines may be spawned all at once."""
-        orders = [self.machine(number) for number in range(1, 9)]
+        orders = [self.machine(number) for number in range(1, self.many + 1)]
         yield gatherResults([self.driver.spawn(order) for order in orders])
         yield self.assertDomains(*map(_running, orders))
 
