@@ -254,6 +254,21 @@ class ComputeDriverContract:
         yield self.driver.destroy(one.id)
 
     @inlineCallbacks
+    def test_root_volume(self) -> Steps:
+        """A guest that boots from a volume has it as one of its volumes, and another once that is its root."""
+        one = self.machine(1)
+        flavor = attrs.evolve(one.flavor, disk_gb=0)
+        first, second = self.make_disk(1, one.id, "/dev/sda1"), self.make_disk(2, one.id, "/dev/sda1")
+        rooted = attrs.evolve(one, flavor=flavor, disks=(first,), root_volume=first.volume)
+        yield self.driver.spawn(rooted)
+        self.assertEqual((yield self.disks(one.id)), {"/dev/sda1": first.volume})  # type: ignore[attr-defined]
+        yield self.driver.shut_down(one.id, True, 2)
+        yield self.driver.spawn(attrs.evolve(rooted, order=3, disks=(second,), root_volume=second.volume))
+        self.assertEqual((yield self.disks(one.id)), {"/dev/sda1": second.volume})  # type: ignore[attr-defined]
+        yield self.assertDomains(attrs.evolve(_running(self.machine(1, 3)), disks={"/dev/sda1": second.volume}))
+        yield self.driver.destroy(one.id)
+
+    @inlineCallbacks
     def test_capture(self) -> Steps:
         """A disk is copied once under a name, and its guest runs or is stopped as before."""
         order = self.machine(1, 7)

@@ -122,13 +122,6 @@ class LaunchDiskTests(StorageCase):
         self.assertEqual([(each["Size"], each["SnapshotId"]) for each in made], [(4, snapshot), (2, ""), (5, "")])
 
     @inlineCallbacks
-    def test_root_snapshot(self) -> Steps:
-        """An image whose root is a snapshot is not launched from anything else."""
-        disks = (ImageDisk("/dev/sda1", "", 2),)
-        yield self.write(Image("ami-0000000a", "alpha", "ebs", "", root_device="/dev/sda1", disks=disks))
-        yield self.refused("UnsupportedOperation", "RunInstances", **WANTED | {"ImageId": "ami-0000000a"})
-
-    @inlineCallbacks
     def test_quota(self) -> Steps:
         """A launch whose volumes pass the quota makes nothing at all."""
         yield self.write(Quota("alpha", "alpha", {"gigabytes": 9}))
@@ -148,18 +141,17 @@ class LaunchDiskTests(StorageCase):
     def test_refused(self) -> Steps:
         """What can't be mapped is refused, and nothing is made."""
         for code, mapping in (
-            ("UnsupportedOperation", {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 9}}),
+            ("InvalidBlockDeviceMapping", {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 9}}),
             ("UnsupportedOperation", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 9, "Encrypted": True}}),
-            ("UnsupportedOperation", {"DeviceName": "/dev/sdf", "VirtualName": "ephemeral0"}),
             ("UnsupportedOperation", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 9, "Iops": 100}}),
             ("InvalidParameterValue", {"DeviceName": "disk", "Ebs": {"VolumeSize": 9}}),
             ("InvalidParameterValue", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 99999}}),
-            ("InvalidParameterValue", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeType": "gp2"}}),
+            ("InvalidBlockDeviceMapping", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeType": "gp2"}}),
             ("InvalidSnapshotID.Malformed", {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "x"}}),
             ("InvalidSnapshot.NotFound", {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "snap-12345678"}}),
         ):
             yield self.refused(code, "RunInstances", **WANTED, BlockDeviceMappings=[mapping])
-        yield self.refused("InvalidParameterValue", "RunInstances", **WANTED, BlockDeviceMappings=DISKS[:1] * 2)
+        yield self.refused("InvalidBlockDeviceMapping", "RunInstances", **WANTED, BlockDeviceMappings=DISKS[:1] * 2)
         self.assertEqual((yield self.listed()), [])
         self.assertEqual((yield self.ids()), [])
 

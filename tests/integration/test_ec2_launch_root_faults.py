@@ -5,6 +5,7 @@ Instances that boot from volumes, broken off at every step.
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -97,10 +98,8 @@ class FaultTests(TestCase):
     @inlineCallbacks
     def tried(self, work: Any) -> Steps:
         """Ask; where that breaks off, what was written has its effect all the same."""
-        try:
+        with suppress(Broken):
             yield work
-        except Broken:
-            pass
 
     @inlineCallbacks
     def machine(self, state: str) -> Steps:

@@ -7,10 +7,12 @@ from __future__ import annotations
 import os
 import time
 
+import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from fabric.compute.fake import FakeHypervisor
+from fabric.compute.interface import DiskOrder
 from fabric.errors import DriverFailure, InvalidValue
 from fabric.settings import Fake
 from fabric.testing.compute import ComputeDriverContract, Heard, MigrationContract, machine
@@ -98,6 +100,17 @@ class FakeHypervisorTests(SynchronousTestCase):
         self.clock.advance(5)
         self.successResultOf(started)
         self.successResultOf(self.driver.shut_down(machine(1).id, True, 4))
+
+    def test_root_volume(self):
+        """A guest says which volume it boots from, and boots from none that it has not."""
+        order = attrs.evolve(machine(1), root_volume="vol-1")
+        self.failureResultOf(self.driver.spawn(order), DriverFailure)
+        self.assertEqual(self.states(), [])
+        disk = DiskOrder("vol-1", order.id, "/dev/sda1", "here", 1)
+        spawned = self.driver.spawn(attrs.evolve(order, disks=(disk,)))
+        self.clock.advance(5)
+        self.successResultOf(spawned)
+        self.assertIn(b"root vol-1", self.successResultOf(self.driver.console_output(order.id)))
 
     def test_destroyed_while_booting(self):
         """What is destroyed while it boots never runs, and the boot says so."""
