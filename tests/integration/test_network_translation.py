@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from fabric.network.interface import RuleOrder
 from fabric.network.linux.guards import METADATA
 from fabric.network.linux.ruleset import Outside
 from fabric.testing.guests import NetnsGuest, Party
@@ -105,6 +106,29 @@ class TranslationTests(FilteredHost):
         self.leads(FLOATING, "10.0.0.2")
         yield self.applied()
         self.assertEqual((yield self.seen(self.second, self.first, FLOATING)), "10.0.0.1")
+
+    @inlineCallbacks
+    def test_rules_from_guests(self) -> Steps:
+        """
+        Rules hold between guests who ask by floating addresses: they may be
+        about what the sender is seen by, and what the receiver was asked by.
+        """
+        self.leads(FLOATING, "10.0.0.2")
+        self.leads(OTHER, "10.0.0.3")
+        for rules, passes in (
+            ((SEND,), False),
+            ((SEND, opens("tcp", 80, 80, f"{OTHER}/32")), True),
+            ((SEND, opens("tcp", 80, 80, f"{FLOATING}/32")), False),
+            ((SEND, opens("tcp", 81, 81, f"{OTHER}/32")), False),
+            ((RuleOrder(True, "tcp", 80, 80, f"{FLOATING}/32"), opens("-1")), True),
+            ((RuleOrder(True, "tcp", 80, 80, "10.0.0.0/8"), opens("-1")), False),
+        ):
+            self.group("open", *rules)
+            yield self.applied()
+            self.assertEqual((yield self.later(self.second.reaches, FLOATING, 80)), passes, rules)
+        self.group("open", SEND, opens("tcp", 80, 80, f"{OTHER}/32"))
+        yield self.applied()
+        self.assertFalse((yield self.later(self.second.reaches, "10.0.0.2", 80)))
 
     @inlineCallbacks
     def test_from_host(self) -> Steps:

@@ -25,7 +25,7 @@ _rules = st.builds(
     st.sampled_from(("tcp", "udp")),
     st.integers(0, 30),
     st.integers(30, 60),
-    st.sampled_from(("0.0.0.0/0", "10.0.0.0/8", "192.0.2.7/32", "::/0", "fd00::/16")),
+    st.sampled_from(("0.0.0.0/0", "10.0.0.0/8", "192.0.2.7/32", "203.0.113.0/30", "::/0", "fd00::/16")),
 ) | st.builds(
     RuleOrder,
     st.booleans(),

@@ -133,6 +133,17 @@ class RulesetTests(SynchronousTestCase):
         self.assertEqual(elements(rules, "floating"), {("203.0.0.2", "10.0.0.2"), ("198.51.100.9", "10.0.0.2")})
         self.assertEqual(elements(rules, "public"), {("10.0.0.2", "198.51.100.9")})
 
+    def test_seen_by_floating(self) -> None:
+        """A rule about a range is also about guests here whose floating addresses are in it, but for all of IPv4."""
+        host = crowd(3)
+        rules = (
+            RuleOrder(False, "tcp", 80, 80, "203.0.0.3/32"),
+            RuleOrder(False, "tcp", 22, 22, "0.0.0.0/0"),
+            RuleOrder(True, "tcp", 23, 23, "203.0.0.0/24"),
+        )
+        host = attrs.evolve(host, groups=host.groups | {"sg-1": GroupOrder("sg-1", 1, rules)})
+        self.assertEqual(elements(ruleset(host, OUTSIDE), "sg-1-in-floating"), {("6 . 0-65535 . 80 . 10.0.0.3", "")})
+
     def test_bad_name(self) -> None:
         """A bridge whose name would end its string is refused."""
         network = NetworkOrder("n", "10.0.0.0/24", "10.0.0.1", bridge='br"; drop')

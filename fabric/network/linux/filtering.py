@@ -85,12 +85,13 @@ def chains(metadata_port: int) -> tuple[Chain, ...]:
             "leaving",
             (
                 _ANSWERS,
-                "oifname @bridges iifname . oifname != @pairs ct status & dnat == 0 counter drop",
+                "oifname @bridges iifname . oifname != @pairs jump crossing",
                 _NEIGHBOURS,
                 "iifname . ip saddr vmap @from",
                 "iifname . ip6 saddr vmap @from6",
             ),
         ),
+        Chain(FILTER, "crossing", ("ct status dnat return", "counter drop")),
         Chain(
             FILTER,
             "entering",

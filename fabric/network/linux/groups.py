@@ -84,9 +84,16 @@ def referenced(group: GroupOrder) -> set[str]:
     return {rule.group for rule in group.rules if rule.group}
 
 
-def group_piece(group: str, rules: Sequence[RuleOrder], source: tuple[object, ...]) -> Piece:
+Neighbours = tuple[tuple[str, str], ...]
+"""Floating addresses that lead to guests of this host, each with the guest's own."""
+
+
+def group_piece(group: str, rules: Sequence[RuleOrder], neighbours: Neighbours, source: tuple[object, ...]) -> Piece:
     """
     @param group: its id.
+    @param neighbours: those that a rule is about: a guest here that asks for
+        another by its floating address still has its own when rules are looked
+        at, though it is known outside by its floating one.
     @return: the chains of a group's rules, with their sets.
     """
     named: list[Named] = []
@@ -95,7 +102,10 @@ def group_piece(group: str, rules: Sequence[RuleOrder], source: tuple[object, ..
     for way in (_IN, _OUT):
         there = [rule for rule in rules if rule.egress == (way == _OUT)]
         accepts: list[str] = []
-        for part in (*_about_ranges(group, way, there), *_about_groups(group, way, there)):
+        parts = [*_about_ranges(group, way, there), *_about_groups(group, way, there)]
+        if way == _IN:
+            parts.extend(_about_neighbours(group, there, neighbours))
+        for part in parts:
             named.append(part[0])
             elements.extend(part[1])
             accepts.extend(part[2])
@@ -113,9 +123,25 @@ def _about_ranges(group: str, way: str, rules: Sequence[RuleOrder]) -> Iterator[
         if boxes:
             name = f"{_plain(group)}-{way}{version}"
             named = Named(FILTER, name, "set", f"type {_SIDE_TYPES} . {kind}; flags interval;")
-            accept = f"{_SIDES} . {family} {_PEER[way]} @{name} accept"
+            # a floating address that is sent to is one of this host by now
+            peer = "ct original ip daddr" if (way, version) == (_OUT, 4) else f"{family} {_PEER[way]}"
+            accept = f"{_SIDES} . {peer} @{name} accept"
             elements = [Element(FILTER, name, f"{_sides(box)} . {_addresses(box[3], version)}") for box in boxes]
             yield named, elements, [accept]
+
+
+def _about_neighbours(group: str, rules: Sequence[RuleOrder], neighbours: Neighbours) -> Iterator[_Part]:
+    boxes: list[Box] = []
+    for box in (box for box in peers(rules, 4) if box[3] != (0, 2**32 - 1)):
+        for public, private in neighbours:
+            if box[3][0] <= int(ipaddress.IPv4Address(public)) <= box[3][1]:
+                own = int(ipaddress.IPv4Address(private))
+                boxes.append((*box[:3], (own, own)))
+    if boxes:
+        name = f"{_plain(group)}-in-floating"
+        named = Named(FILTER, name, "set", f"type {_SIDE_TYPES} . ipv4_addr; flags interval;")
+        elements = [Element(FILTER, name, f"{_sides(box)} . {_addresses(box[3], 4)}") for box in apart(boxes)]
+        yield named, elements, [f"ct status dnat {_SIDES} . ip saddr @{name} accept"]
 
 
 def _about_groups(group: str, way: str, rules: Sequence[RuleOrder]) -> Iterator[_Part]:

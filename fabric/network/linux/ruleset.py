@@ -4,14 +4,18 @@ The packet filters of a host: a pure function of what its network is to be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import attrs
 
 from fabric.errors import InvalidValue
+from fabric.network.interface import Floating, GroupOrder
 from fabric.network.linux import filtering, guards, translation
 from fabric.network.linux.groups import (
+    Neighbours,
     combination,
     combination_piece,
     combined,
@@ -63,7 +67,7 @@ def ruleset(host: HostNetwork, outside: Outside, before: Ruleset | None = None) 
         ("fixed", (outside,), _fixed),
         ("networks", (outside, host.networks), _networks),
         ("ports", (host.ports, host.networks, set(host.groups)), _ports),
-        ("groups", (host.groups,), _groups),
+        ("groups", (host.groups, host.floating), _groups),
         ("floating", (host.floating,), _floating),
     ):
         section = known.get(name)
@@ -88,6 +92,32 @@ class _Pieces:
         """Have a piece."""
         piece = self._known.get(key)
         self.made[key] = piece if piece is not None and piece.source == source else make(source)
+
+
+class _Public:
+    """
+    The floating addresses that guests here are seen by, in order.
+    """
+
+    def __init__(self, floating: Mapping[str, Floating]) -> None:
+        first: dict[str, str] = {}
+        for public, each in floating.items():
+            first[each.private] = min(public, first.get(each.private, public))
+        led = sorted((int(ip_address(public)), public, private) for private, public in first.items())
+        self._numbers = [each[0] for each in led]
+        self._led = [each[1:] for each in led]
+
+    def within(self, group: GroupOrder) -> Neighbours:
+        """
+        @return: those that a range is about in which not everybody is.
+        """
+        found: set[tuple[str, str]] = set()
+        for rule in group.rules:
+            if rule.peer and not rule.egress and not rule.peer.endswith("/0") and ":" not in rule.peer:
+                network = ip_network(rule.peer, strict=False)
+                first = bisect_left(self._numbers, int(network[0]))
+                found.update(self._led[first : bisect_right(self._numbers, int(network[-1]))])
+        return tuple(sorted(found))
 
 
 def _fixed(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
@@ -141,16 +171,17 @@ def _combination(source: Any) -> Piece:
 
 def _groups(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
     peers: set[str] = set()
+    public = _Public(host.floating)
     for id, group in host.groups.items():
         peers |= referenced(group)
-        pieces.add("group " + id, (id, group.rules), _group)
+        pieces.add("group " + id, (id, group.rules, public.within(group)), _group)
     for id in peers:
         known = host.groups.get(id)
         pieces.add("members " + id, (id, known.addresses if known else ()), _members)
 
 
 def _group(source: Any) -> Piece:
-    return group_piece(source[0], source[1], source)
+    return group_piece(source[0], source[1], source[2], source)
 
 
 def _members(source: Any) -> Piece:

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, collapse_addresses, ip_network
 
 from fabric.network.interface import NetworkOrder
 from fabric.network.linux.guards import METADATA
+from fabric.network.linux.plan import is_gateway
 from fabric.network.linux.tables import NAT, Chain, Element, Named
 
 NAMED = (
@@ -76,7 +77,7 @@ def network_elements(network: NetworkOrder, metadata_port: int) -> list[Element]
     """
     bridge = f'"{network.bridge}"'
     elements = [Element(NAT, "bridges", bridge)]
-    if network.gateway:
+    if is_gateway(network):
         elements.append(Element(NAT, "metadata", bridge, f"{network.gateway} . {metadata_port}"))
     return elements
 
