@@ -38,16 +38,17 @@ def measure(results: Results, reactor: Any, say: Callable[[str], None]) -> None:
     Add ports, one after the other, as launches do: the network is expressed,
     then the port is plugged, then there is a tap.  Blocks.
     """
+    call: Any = blockingCallFromThread
     with tempfile.TemporaryDirectory(prefix="fabric-ports-") as directory:
         host = LinuxHost(reactor, directory)
         driver = host.driver()
         try:
             host.make()
-            blockingCallFromThread(reactor, driver.start)
-            blockingCallFromThread(reactor, driver.apply_groups, [GROUP])
+            call(reactor, driver.start)
+            call(reactor, driver.apply_groups, [GROUP])
             _add_all(results, reactor, host, driver, say)
         finally:
-            blockingCallFromThread(reactor, driver.stop)
+            call(reactor, driver.stop)
             host.remove()
 
 
@@ -60,12 +61,13 @@ def judge(results: Results) -> Iterator[Verdict]:
 
 
 def _add_all(results: Results, reactor: Any, host: LinuxHost, driver: LinuxNetwork, say: Callable[[str], None]) -> None:
+    call: Any = blockingCallFromThread
     took = []
     for number in range(COUNT):
         port = _plug(number)
         began = time.perf_counter()
-        blockingCallFromThread(reactor, driver.express, NETWORK)
-        blockingCallFromThread(reactor, driver.plug, [port])
+        call(reactor, driver.express, NETWORK)
+        call(reactor, driver.plug, [port])
         took.append((time.perf_counter() - began) * 1e3)
         guest = NetnsGuest(host.namespaces, host.name, f"g{number}", port.mac)
         guest.plug(NETWORK.bridge)
@@ -77,10 +79,10 @@ def _add_all(results: Results, reactor: Any, host: LinuxHost, driver: LinuxNetwo
     results.facts[LEASE] = (time.perf_counter() - began) * 1e3
     results.facts[FIRST], results.facts[LAST] = statistics.median(took[:FEW]), statistics.median(took[-FEW:])
     began = time.perf_counter()
-    blockingCallFromThread(reactor, driver.plug, [_plug(7)])
+    call(reactor, driver.plug, [_plug(7)])
     results.facts[AGAIN] = (time.perf_counter() - began) * 1e3
     began = time.perf_counter()
-    blockingCallFromThread(reactor, _burst, driver)
+    call(reactor, _burst, driver)
     results.facts[BURST] = (time.perf_counter() - began) * 1e3 / 50
 
 
