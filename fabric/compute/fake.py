@@ -268,6 +268,7 @@ class FakeHypervisor:
             if flavor.ephemeral_gb:
                 hardware += f", scratch {flavor.ephemeral_gb} GiB at {machine.scratch_device}"
             addresses = tuple([port.address for port in machine.ports])
+            hardware += "".join(f", {file.role} {file.digest[:12]}" for file in machine.files)
             guest = Guest(machine.id, "stopped", machine.order, addresses, hardware, ())
         disks = {disk.device: disk.volume for disk in machine.disks}
         return self._boot(attrs.evolve(guest, disks=disks, root=machine.root_volume), machine.order)

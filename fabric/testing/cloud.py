@@ -22,9 +22,11 @@ from fabric.cloud.service import ControllerService
 from fabric.compute.fake import FakeHypervisor
 from fabric.compute.service import ComputeService
 from fabric.faults import IFaults, NoFaults
+from fabric.image.interface import IStoreDoor
 from fabric.model.instance import Instance
 from fabric.network.fake import FakeNetwork
 from fabric.network.service import NetworkService
+from fabric.objectstore.links import Signer
 from fabric.rpc.local import LocalQueue
 from fabric.scheduler.service import SchedulerService
 from fabric.settings import Fake
@@ -208,11 +210,14 @@ def make_cloud(
     faults: IFaults | None = None,
     fence: IFence | None = None,
     report_interval: float = 10.0,
+    signer: Signer | None = None,
+    store_door: IStoreDoor | None = None,
 ) -> Generator[Deferred[Any], Any, CloudUnderTest]:
     """
     @param faults: what all services tell how far they have come.
     @param report_interval: seconds between heartbeats; less than what C{rules}
         call silent.
+    @param signer, store_door: links to files of images, and what removes these.
     @return: a L{CloudUnderTest} with hosts that reported.
     """
     from twisted.internet import reactor
@@ -220,7 +225,8 @@ def make_cloud(
     store = yield make_store(test, views)
     queue = LocalQueue(reactor)
     test.addCleanup(queue.stop)
-    assembly = assemble(store, queue, reactor, deferToThread, rules or Rules(ready_keys=0), faults, fence=fence)
+    rules = rules or Rules(ready_keys=0)
+    assembly = assemble(store, queue, reactor, deferToThread, rules, faults, None, fence, signer, store_door)
     cloud = CloudUnderTest(test, store, queue, assembly, algorithm, faults or NoFaults(), report_interval)
     yield cloud.start(hosts, options or QUICK)
     return cloud
