@@ -136,6 +136,14 @@ class PrivateLibvirtd:
         command = ["virsh", "-q", "-c", self.uri, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
+    def remove_guests(self) -> None:
+        """Have no guest, running or not."""
+        running = self.virsh("list", "--name").split()
+        for name in self.virsh("list", "--all", "--name").split():
+            if name in running:
+                self.virsh("destroy", name)
+            self.virsh("undefine", name, "--managed-save")
+
     def pid_of(self, domain: str) -> int:
         """The process of a guest."""
         return int((self.place / "run" / "qemu" / f"{domain}.pid").read_text())

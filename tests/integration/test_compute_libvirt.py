@@ -1,171 +1,15 @@
 """
-The libvirt driver over a real libvirtd and real guests.
+The libvirt driver over a real libvirtd and real guests: the contract.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import attrs
-from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks, succeed
-from twisted.internet.task import deferLater
+from twisted.internet.defer import inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
-from zope.interface import implementer
 
-from fabric.compute.interface import DiskOrder
-from fabric.compute.libvirt.driver import LibvirtHypervisor
-from fabric.image.interface import FileOrder, IImageCache
-from fabric.model.flavor import Flavor
-from fabric.settings import Libvirt
-from fabric.testing.compute import ComputeDriverContract, machine
-from fabric.testing.guest_image import tiny_guest
-from fabric.testing.libvirtd import PrivateLibvirtd
-from fabric.testing.namespaces import Namespaces
-
-FLAVOR = Flavor("t.tiny", 1, 96, 1)
-
-TOLD = 2.0
-"""Seconds within which the watcher hears of a guest."""
-
-
-@implementer(IImageCache)
-class KeptFiles:
-    """
-    A cache of files that are here anyway, named by their roles.
-
-    @ivar kept: what was last said to be in use.
-    """
-
-    def __init__(self, **paths):
-        self._paths = paths
-        self.kept = frozenset()
-
-    def fetch(self, file):
-        """Its path."""
-        return succeed(self._paths[file.role])
-
-    def keep(self, digests):
-        """Remember it."""
-        self.kept = digests
-        return succeed(None)
-
-
-class Host:
-    """
-    One libvirtd, shared by the module's tests.
-    """
-
-    def __init__(self, name):
-        self._name = name
-        self._ready = None
-        self.libvirtd = None
-
-    @inlineCallbacks
-    def get(self):
-        """The daemon, running."""
-        if self.libvirtd is None:
-            self.namespaces = Namespaces()
-            self.libvirtd = PrivateLibvirtd(self.namespaces, self._name)
-            reactor.addSystemEventTrigger("after", "shutdown", self._remove)
-            yield deferToThread(self.libvirtd.prepare)
-            yield deferToThread(self.libvirtd.start)
-        return self.libvirtd
-
-    def _remove(self):
-        self.libvirtd.remove()
-        self.namespaces.remove()
-
-
-HERE, THERE = Host("a"), Host("b")
-
-
-class LibvirtFixtures:
-    """
-    Drivers whose guests are gone when the test is.
-    """
-
-    timeout = 120
-    options = {}
-
-    @inlineCallbacks
-    def setUp(self):
-        """A libvirtd and a guest's image."""
-        self.guest = yield deferToThread(tiny_guest)
-        self.images = KeptFiles(disk=self.guest.disk, kernel=self.guest.kernel, ramdisk=self.guest.ramdisk)
-        self.libvirtd = yield HERE.get()
-        self.place = self.mktemp()
-        self.addCleanup(self.remove_guests, self.libvirtd)
-        yield super().setUp()
-
-    @inlineCallbacks
-    def remove_guests(self, libvirtd):
-        """Whatever a test left."""
-        for name in (yield deferToThread(libvirtd.virsh, "list", "--all", "--name")).split():
-            yield deferToThread(self._remove_guest, libvirtd, name)
-
-    def _remove_guest(self, libvirtd, name):
-        if name in libvirtd.virsh("list", "--name").split():
-            libvirtd.virsh("destroy", name)
-        libvirtd.virsh("undefine", name, "--managed-save")
-
-    def make(self, libvirtd, place, **options):
-        """A driver."""
-        known = {
-            "uri": libvirtd.uri,
-            "virt_type": "qemu",
-            "kernel_line": self.guest.line,
-            "cpu_shares": 0,
-            "hotplug_ports": 3,
-            "disk_cache": "unsafe",
-            "shutdown_seconds": 3.0,
-            "reboot_seconds": 3.0,
-        }
-        return LibvirtHypervisor(place, reactor, self.images, Libvirt(**(known | self.options | options)))
-
-    def make_driver(self):
-        """One over this test's directory."""
-        return self.make(self.libvirtd, self.place)
-
-    def machine(self, number, order=1):
-        """One that boots in seconds."""
-        sizes = {role: os.path.getsize(getattr(self.guest, role)) for role in ("disk", "kernel", "ramdisk")}
-        files = tuple(
-            FileOrder(role, role * 8, "qcow2" if role == "disk" else "raw", size, 64 * 1024**2 * (role == "disk"))
-            for role, size in sizes.items()
-        )
-        return attrs.evolve(machine(number, order), flavor=FLAVOR, files=files)
-
-    def make_disk(self, number, machine, device):
-        """A file."""
-        path = Path(self.place, f"volume-{number}").absolute()
-        path.parent.mkdir(exist_ok=True)
-        with open(path, "ab") as file:
-            file.truncate(8 * 1024**2)
-        connection = {"kind": "file", "path": str(path)}
-        return DiskOrder(f"vol-{number:017x}", machine, device, "here", 2, connection=connection)
-
-    @inlineCallbacks
-    def until(self, probe, seconds=60.0):
-        """Look until C{probe} is true; the reactor is free meanwhile."""
-        ends = reactor.seconds() + seconds
-        while True:
-            result = yield probe()
-            if result:
-                return result
-            self.assertTrue(reactor.seconds() < ends, "not in time")
-            yield deferLater(reactor, 0.05)
-
-    def said(self, id, what, seconds=60.0):
-        """Fires when the guest's console has said something."""
-
-        @inlineCallbacks
-        def probe():
-            return what in (yield self.driver.console_output(id))
-
-        return self.until(probe, seconds)
+from fabric.testing.compute import ComputeDriverContract, MigrationContract
+from tests.integration.libvirt_guests import RACK, LibvirtFixtures
 
 
 class LibvirtContract(LibvirtFixtures, ComputeDriverContract, TestCase):
@@ -173,8 +17,27 @@ class LibvirtContract(LibvirtFixtures, ComputeDriverContract, TestCase):
     The driver passes the contract.
     """
 
+    many = 3
 
-class PcContract(LibvirtFixtures, TestCase):
+
+class LibvirtMigrationContract(LibvirtFixtures, MigrationContract, TestCase):
     """
-    An older board does, too.
+    Guests move between two libvirts that share no storage.
     """
+
+    @inlineCallbacks
+    def begin(self):
+        """Both hosts, with a cable between them."""
+        joined = "b" in RACK.hosts
+        self.other = yield RACK.get("b")
+        if not joined:
+            yield deferToThread(RACK.namespaces.join, "a", "192.0.2.1/24", "b", "192.0.2.2/24")
+        self.addCleanup(deferToThread, self.other.remove_guests)
+        yield MigrationContract.setUp(self)
+
+    def make_hosts(self):
+        """Two namespaces."""
+        return (
+            self.make(self.libvirtd, self.place, migration_address="tcp://192.0.2.1"),
+            self.make(self.other, self.mktemp(), migration_address="tcp://192.0.2.2"),
+        )
