@@ -299,6 +299,19 @@ class Libvirt:
 
 
 @attrs.frozen
+class Volume:
+    """A volume host."""
+
+    driver: str = _setting(
+        "fake", "How volumes are kept: files are for this host's own guests.", validator=_one_of("fake", "files")
+    )
+    directory: str = _setting("", "Where files are kept; in the data directory if empty.")
+    shared_with: tuple[str, ...] = _setting((), "Hosts that have this directory, too, at the same path.")
+    capacity_gb: int = _setting(0, "GiB that may be promised; 0 for all of the file system.", validator=_from(0))
+    copy_seconds: float = _setting(1800.0, "How long copying one volume may take.", validator=_from(0.1))
+
+
+@attrs.frozen
 class Fake:
     """The fake hypervisor; faults are for rehearsals."""
 
@@ -353,6 +366,7 @@ class Settings:
     controller: Controller = _section(Controller)
     compute: Compute = _section(Compute)
     libvirt: Libvirt = _section(Libvirt)
+    volume: Volume = _section(Volume)
     fake: Fake = _section(Fake)
     log: Log = _section(Log)
     operations: Operations = _section(Operations)

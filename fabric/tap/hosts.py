@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fabric.command import Commands
 from fabric.compute.service import ComputeService
 from fabric.faults import IFaults
 from fabric.network.service import NetworkService
@@ -14,6 +15,8 @@ from fabric.settings import Settings
 from fabric.tap.hypervisors import compute_driver
 from fabric.tap.networks import network_driver
 from fabric.volume.fake import FakeVolumes
+from fabric.volume.files import FileVolumes
+from fabric.volume.interface import IVolumeDriver
 from fabric.volume.service import VolumeService
 
 
@@ -56,13 +59,23 @@ def network(reactor: Any, settings: Settings, queue: Any, points: IFaults) -> Ne
     )
 
 
+def _volumes(reactor: Any, settings: Settings) -> IVolumeDriver:
+    """What keeps this host's volumes."""
+    wanted, kept = settings.volume, _kept(settings, "volume")
+    if wanted.driver == "fake":
+        return FakeVolumes(kept, reactor, settings.fake)
+    hosts = (settings.host_name, *wanted.shared_with)
+    directory = os.path.abspath(wanted.directory or kept)
+    return FileVolumes(directory, hosts, Commands(reactor, wanted.copy_seconds), wanted.capacity_gb)
+
+
 def volume(reactor: Any, settings: Settings, queue: Any, points: IFaults) -> VolumeService:
     """
     Volumes on this host.
     """
     return VolumeService(
         queue,
-        FakeVolumes(_kept(settings, "volume"), reactor, settings.fake),
+        _volumes(reactor, settings),
         settings.host_name,
         settings.zone,
         reactor,

@@ -16,6 +16,7 @@ from fabric.cloud.assembly import Assembly, Rules, assemble
 from fabric.cloud.dry import DryQueue, DryStore
 from fabric.cloud.events import EventReader
 from fabric.cloud.service import ControllerService
+from fabric.command import Commands
 from fabric.faults import ArmedFaults, IFaults, NoFaults
 from fabric.objectstore.links import Signer
 from fabric.objectstore.remote import StoreDoor
@@ -46,7 +47,7 @@ def assembled(
     signer = links or images.signer(reactor, settings)
     door = StoreDoor(reactor, signer)
     controller = settings.controller
-    fence = CommandFence(reactor, controller.fence, controller.fence_seconds) if controller.fence else None
+    fence = CommandFence(Commands(reactor, controller.fence_seconds), controller.fence) if controller.fence else None
     return assemble(store, queue, reactor, deferToThread, _rules(settings), points, None, fence, signer, door)
 
 

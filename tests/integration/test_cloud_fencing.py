@@ -18,6 +18,7 @@ from fabric.cloud.assembly import Rules
 from fabric.cloud.fencing import IFence, NoFence
 from fabric.cloud.launch import LaunchSpec
 from fabric.cloud.volumes import VolumeSpec
+from fabric.command import Commands
 from fabric.errors import DriverFailure
 from fabric.model.address import Address
 from fabric.model.volume import Volume
@@ -208,7 +209,7 @@ class CommandTests(TestCase):
         """Run a line of Python as the command."""
         from twisted.internet import reactor
 
-        fence = CommandFence(reactor, (sys.executable, "-c", script), seconds)
+        fence = CommandFence(Commands(reactor, seconds), (sys.executable, "-c", script))
         verifyObject(IFence, fence)
         return fence.fence("node1")
 
@@ -232,7 +233,7 @@ class CommandTests(TestCase):
         """A command that is not there is a failure."""
         from twisted.internet import reactor
 
-        return self.assertFailure(CommandFence(reactor, ("/no/such/fence",), 30.0).fence("a"), DriverFailure)
+        return self.assertFailure(CommandFence(Commands(reactor), ("/no/such/fence",)).fence("a"), DriverFailure)
 
     @inlineCallbacks
     def test_none(self) -> Test:

@@ -1,0 +1,257 @@
+"""
+Volumes that are files on this host, for its own guests and those of hosts that share its files.
+
+Raw and sparse, so that a volume takes the room that was written to, and reads as
+zeros where nobody wrote.  A snapshot is a copy: where the file system can clone
+(XFS, Btrfs) it takes no time and no room, and is of one moment also while a guest
+writes; elsewhere only a volume that no guest has can be copied.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Generator
+from contextlib import suppress
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, maybeDeferred
+from zope.interface import implementer
+
+from fabric.command import Commands
+from fabric.errors import DriverFailure, NoCapacity, NotFound, WrongState
+from fabric.journal import Journal
+from fabric.volume.interface import HeldSnapshot, HeldVolume, Holdings, IVolumeDriver, SnapshotOrder, VolumeOrder
+
+GIB = 1 << 30
+
+UNFINISHED = ".new"
+"""How a file ends that is being made; start-up removes it."""
+
+
+@attrs.frozen
+class Export:
+    """
+    Who has a volume.
+
+    @ivar exported_to, order: as of L{HeldVolume}.
+    """
+
+    exported_to: str = ""
+    order: int = 0
+
+
+@implementer(IVolumeDriver)
+class FileVolumes:
+    """
+    See the module.  Copies are made by C{cp}; all else takes microseconds.
+    """
+
+    def __init__(self, directory: str, hosts: Collection[str], commands: Commands, capacity_gb: int = 0) -> None:
+        """
+        @param directory: where the files are; made when need be.
+        @param hosts: names in the cloud of those that have this directory at
+            this path: this host, and others by a file system that they share.
+        @param commands: with time enough to copy a volume.
+        @param capacity_gb: what volumes and snapshots may promise in all; 0
+            for the size of the file system.
+        """
+        self._volumes = os.path.join(directory, "volumes")
+        self._snapshots = os.path.join(directory, "snapshots")
+        self._exports = Journal(os.path.join(directory, "exports"), Export)
+        self._hosts = hosts
+        self._commands = commands
+        self._capacity_gb = capacity_gb
+        self._one_by_one = DeferredLock()
+
+    def start(self) -> Deferred[None]:
+        """See L{IVolumeDriver.start}."""
+        return maybeDeferred(self._open)
+
+    def stop(self) -> Deferred[None]:
+        """See L{IVolumeDriver.stop}."""
+        return maybeDeferred(self._exports.close)
+
+    def capacity_gb(self) -> Deferred[int]:
+        """See L{IVolumeDriver.capacity_gb}."""
+        return maybeDeferred(self._room)
+
+    def describe(self) -> Deferred[Holdings]:
+        """See L{IVolumeDriver.describe}."""
+        return maybeDeferred(self._describe)
+
+    def create(self, volume: VolumeOrder) -> Deferred[None]:
+        """See L{IVolumeDriver.create}."""
+        return self._one_by_one.run(self._create, volume)
+
+    def grow(self, volume: VolumeOrder) -> Deferred[None]:
+        """
+        See L{IVolumeDriver.grow}.  A guest that has it sees the new size when
+        it is started anew.
+        """
+        return self._one_by_one.run(self._grow, volume)
+
+    def delete(self, id: str) -> Deferred[None]:
+        """See L{IVolumeDriver.delete}."""
+        return self._one_by_one.run(self._delete, id)
+
+    def export(self, id: str, host: str, order: int) -> Deferred[dict[str, str]]:
+        """
+        See L{IVolumeDriver.export}.
+
+        @raise DriverFailure: to a host that can't reach the files.
+        """
+        return maybeDeferred(self._export, id, host, order)
+
+    def unexport(self, id: str, host: str, order: int) -> Deferred[None]:
+        """See L{IVolumeDriver.unexport}."""
+        return maybeDeferred(self._unexport, id, host, order)
+
+    def snapshot(self, snapshot: SnapshotOrder) -> Deferred[None]:
+        """
+        See L{IVolumeDriver.snapshot}.
+
+        @raise DriverFailure: a guest has the volume, and the file system
+            can't clone files.
+        """
+        return self._one_by_one.run(self._snapshot, snapshot)
+
+    def delete_snapshot(self, id: str) -> Deferred[None]:
+        """See L{IVolumeDriver.delete_snapshot}."""
+        return self._one_by_one.run(_unlink, os.path.join(self._snapshots, id))
+
+    def _open(self) -> None:
+        for directory in (self._volumes, self._snapshots):
+            os.makedirs(directory, mode=0o711, exist_ok=True)
+            for name in os.listdir(directory):
+                if name.endswith(UNFINISHED):
+                    _unlink(os.path.join(directory, name))
+        self._exports.open()
+
+    def _describe(self) -> Holdings:
+        return Holdings(
+            tuple(self._held(id, size_gb) for id, size_gb in _sizes(self._volumes).items()),
+            tuple(HeldSnapshot(id, size_gb) for id, size_gb in _sizes(self._snapshots).items()),
+        )
+
+    def _held(self, id: str, size_gb: int) -> HeldVolume:
+        export = self._exports.rows.get(id, Export())
+        return HeldVolume(id, size_gb, export.exported_to, export.order)
+
+    @inlineCallbacks
+    def _create(self, volume: VolumeOrder) -> Generator[Deferred[Any], Any, None]:
+        path = os.path.join(self._volumes, volume.id)
+        found = _sizes(self._volumes).get(volume.id)
+        if found == volume.size_gb:
+            return
+        if found is not None:
+            raise WrongState(kind="volume", id=volume.id, found=f"{found} GiB", wanted=[f"{volume.size_gb} GiB"])
+        source = self._there(self._snapshots, "snapshot", volume.snapshot) if volume.snapshot else ""
+        self._take_room(volume.size_gb)
+        self._exports.remove(volume.id)
+        if source:
+            yield self._copy(source, path + UNFINISHED, "auto")
+        _resize(path + UNFINISHED, volume.size_gb)
+        _finish(path)
+
+    def _grow(self, volume: VolumeOrder) -> None:
+        path = self._there(self._volumes, "volume", volume.id)
+        missing = volume.size_gb - _sizes(self._volumes)[volume.id]
+        if missing > 0:
+            self._take_room(missing)
+            _resize(path, volume.size_gb)
+
+    def _delete(self, id: str) -> None:
+        _unlink(os.path.join(self._volumes, id))
+        self._exports.remove(id)
+
+    def _export(self, id: str, host: str, order: int) -> dict[str, str]:
+        path = self._there(self._volumes, "volume", id)
+        found = self._exports.rows.get(id, Export())
+        if order < found.order:
+            raise WrongState(kind="volume", id=id, found=f"order {found.order}", wanted=[f"order {order}"])
+        if host not in self._hosts:
+            raise DriverFailure(what=f"volumes are files on {', '.join(self._hosts)}, which {host} can't reach")
+        self._exports.put(id, Export(host, order))
+        return {"kind": "file", "path": path}
+
+    def _unexport(self, id: str, host: str, order: int) -> None:
+        found = self._exports.rows.get(id, Export())
+        if id in _sizes(self._volumes) and order >= found.order:
+            self._exports.put(id, Export("" if found.exported_to == host else found.exported_to, order))
+
+    @inlineCallbacks
+    def _snapshot(self, snapshot: SnapshotOrder) -> Generator[Deferred[Any], Any, None]:
+        path = os.path.join(self._snapshots, snapshot.id)
+        if os.path.exists(path):
+            return
+        if snapshot.source:
+            source = self._there(self._snapshots, "snapshot", snapshot.source)
+        else:
+            source = self._there(self._volumes, "volume", snapshot.volume)
+        self._take_room(os.path.getsize(source) // GIB)
+        in_use = not snapshot.source and bool(self._exports.rows.get(snapshot.volume, Export()).exported_to)
+        yield self._copy(source, path + UNFINISHED, "always" if in_use else "auto")
+        _finish(path)
+
+    @inlineCallbacks
+    def _copy(self, source: str, target: str, clone: str) -> Generator[Deferred[Any], Any, None]:
+        """
+        @param clone: C{always} for a copy of one moment, or none.
+        """
+        finished = yield self._commands.run(["cp", "--sparse=auto", f"--reflink={clone}", source, target])
+        if finished.status == 0:
+            return
+        _unlink(target)
+        if clone == "always":
+            why = "a guest has it, and the file system can't clone files: detach it first"
+            raise DriverFailure(what=f"copy {os.path.basename(source)}: {why}")
+        raise DriverFailure(what=f"copy {os.path.basename(source)}: {finished.complaint or 'not done in time'}")
+
+    def _there(self, directory: str, kind: str, id: str) -> str:
+        path = os.path.join(directory, id)
+        if not os.path.exists(path):
+            raise NotFound(kind=kind, id=id)
+        return path
+
+    def _room(self) -> int:
+        if self._capacity_gb:
+            return self._capacity_gb
+        found = os.statvfs(self._volumes)
+        return found.f_blocks * found.f_frsize // GIB
+
+    def _take_room(self, size_gb: int) -> None:
+        promised = sum(sum(_sizes(directory).values()) for directory in (self._volumes, self._snapshots))
+        free = self._room() - promised
+        if size_gb > free:
+            raise NoCapacity(reasons={"volumes": f"{free} GiB free, {size_gb} wanted"})
+
+
+def _sizes(directory: str) -> dict[str, int]:
+    """GiB of each file that is complete."""
+    with os.scandir(directory) as found:
+        return {each.name: each.stat().st_size // GIB for each in found if not each.name.endswith(UNFINISHED)}
+
+
+def _resize(path: str, size_gb: int) -> None:
+    """Have a file of this size, made if need be; zeros follow what is there."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, size_gb * GIB)
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise DriverFailure(what=f"cannot write {path}: {error.strerror}") from error
+
+
+def _finish(path: str) -> None:
+    """An unfinished file is complete."""
+    os.chmod(path + UNFINISHED, 0o600)
+    os.rename(path + UNFINISHED, path)
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
