@@ -21,7 +21,7 @@ from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.nft import Nft, Tool
 from fabric.network.linux.plan import Uplinks
 from fabric.network.linux.ruleset import Outside, ruleset
-from fabric.network.linux.tables import change, none, whole
+from fabric.network.linux.tables import change, none, presence, whole
 from fabric.testing.hostnetworks import crowd
 from fabric.testing.namespaces import Namespaces
 from tests.unit.network_hosts import hosts
@@ -104,6 +104,17 @@ class NftTests(TestCase):
         yield self.assertFailure(self.nft.check("add rule inet nothing here accept"), DriverFailure)
 
     @inlineCallbacks
+    def test_gone(self) -> Steps:
+        """It is seen when our tables are gone, and nothing changes by looking."""
+        yield self.assertFailure(self.nft.check(presence()), DriverFailure)
+        yield self.nft.apply(whole(ruleset(crowd(1), OUTSIDE)))
+        before = yield self.listed()
+        yield self.nft.check(presence())
+        self.assertEqual((yield self.listed()), before)
+        yield self.nft.apply("flush ruleset")
+        yield self.assertFailure(self.nft.check(presence()), DriverFailure)
+
+    @inlineCallbacks
     def test_all_or_nothing(self) -> Steps:
         """Of a text with a mistake nothing is applied, and nft's words are told."""
         error = yield self.assertFailure(self.nft.apply("add table inet a\nadd chain inet b c\n"), DriverFailure)
@@ -134,5 +145,5 @@ class NftTests(TestCase):
     @inlineCallbacks
     def test_flows(self) -> Steps:
         """Ending flows is no failure where there are none, or no tool."""
-        yield Conntrack(reactor, self.namespaces.command("host", ["conntrack"])).forget(["10.0.0.1"])
-        yield Conntrack(reactor, ["no-such-conntrack"]).forget(["10.0.0.1"])
+        yield Conntrack(reactor, self.namespaces.command("host", ["conntrack"])).forget([("10.0.0.1", "--orig-src")])
+        yield Conntrack(reactor, ["no-such-conntrack"]).forget([("10.0.0.1", "--orig-src")])

@@ -12,11 +12,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from fabric.errors import DriverFailure
-from fabric.network.linux.conntrack import Conntrack, forgotten
+from fabric.network.linux.conntrack import Conntrack, Side, forgotten
 from fabric.network.linux.nft import Nft
 from fabric.network.linux.packetfilter import PacketFilter
 from fabric.network.linux.ruleset import Outside, ruleset
-from fabric.network.linux.tables import change, none, whole
+from fabric.network.linux.tables import change, none, presence, whole
 from fabric.testing.hostnetworks import crowd, joined
 
 OUTSIDE = Outside("eth0")
@@ -36,10 +36,16 @@ class Transactions:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.answers: list[Deferred[None]] = []
+        self.checked: list[str] = []
 
     def apply(self, text: str) -> Deferred[None]:
         """Take one."""
         self.texts.append(text)
+        return self.answers.pop(0) if self.answers else succeed(None)
+
+    def check(self, text: str) -> Deferred[None]:
+        """Whether one could be taken."""
+        self.checked.append(text)
         return self.answers.pop(0) if self.answers else succeed(None)
 
 
@@ -47,12 +53,22 @@ class Flows:
     """Remembers whose flows were to end."""
 
     def __init__(self) -> None:
-        self.ended: list[str] = []
+        self.ended: list[Side] = []
 
-    def forget(self, addresses: Iterable[str]) -> Deferred[None]:
+    def forget(self, addresses: Iterable[Side]) -> Deferred[None]:
         """End these."""
         self.ended += addresses
         return succeed(None)
+
+
+def began(address: str) -> list[Side]:
+    """The flows of a port."""
+    return [(address, "--orig-src"), (address, "--reply-src")]
+
+
+def led(address: str) -> list[Side]:
+    """The flows of a floating address."""
+    return [(address, "--orig-dst"), (address, "--reply-dst")]
 
 
 class PacketFilterTests(SynchronousTestCase):
@@ -118,12 +134,33 @@ class PacketFilterTests(SynchronousTestCase):
         self.successResultOf(self.filter.apply(FEW))
         self.assertEqual(self.nft.texts[1:], [none(), whole(self.few)])
 
+    def test_verified(self) -> None:
+        """What somebody removed is loaded again; nothing before the first time, and nothing when all is well."""
+        self.successResultOf(self.filter.verify())
+        self.assertEqual(self.nft.checked, [])
+        self.successResultOf(self.filter.apply(FEW))
+        self.successResultOf(self.filter.verify())
+        self.assertEqual((self.nft.checked, len(self.nft.texts)), ([presence()], 1))
+        self.refuse()
+        self.successResultOf(self.filter.verify())
+        self.assertEqual(self.nft.texts[1:], [whole(self.few)])
+
     def test_flows_end(self) -> None:
         """Flows of ports and floating addresses that went end; a new process ends none."""
         self.successResultOf(self.filter.apply(MORE))
         self.assertEqual(self.flows.ended, [])
         self.successResultOf(self.filter.apply(FEW))
-        self.assertEqual(self.flows.ended, ["10.0.0.4", "203.0.0.4"])
+        self.assertEqual(self.flows.ended, [*began("10.0.0.4"), *led("203.0.0.4")])
+
+    def test_flows_end_later(self) -> None:
+        """Flows end of what went with a transaction that was refused, when one is taken."""
+        self.successResultOf(self.filter.apply(MORE))
+        self.refuse()
+        self.refuse()
+        self.failureResultOf(self.filter.apply(FEW), DriverFailure)
+        self.assertEqual(self.flows.ended, [])
+        self.successResultOf(self.filter.apply(FEW))
+        self.assertEqual(self.flows.ended, [*began("10.0.0.4"), *led("203.0.0.4")])
 
     def test_flows_stay(self) -> None:
         """Flows stay of what stays, also when its groups or its floating address's order change."""
@@ -142,5 +179,6 @@ class PacketFilterTests(SynchronousTestCase):
         [floating, _] = FEW.floating.values()
         other = attrs.evolve(port, mac="02:00:00:00:00:99")
         ports = {mac: each for mac, each in FEW.ports.items() if mac != port.mac} | {other.mac: other}
-        led = FEW.floating | {floating.public: attrs.evolve(floating, private="10.0.0.99")}
-        self.assertEqual(forgotten(FEW, attrs.evolve(FEW, ports=ports, floating=led)), [port.address, floating.public])
+        floated = FEW.floating | {floating.public: attrs.evolve(floating, private="10.0.0.99")}
+        after = attrs.evolve(FEW, ports=ports, floating=floated)
+        self.assertEqual(forgotten(FEW, after), [*began(port.address), *led(floating.public)])

@@ -16,7 +16,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.nft import Tool
 
-_SIDES = ("--orig-src", "--orig-dst", "--reply-src", "--reply-dst")
+Side = tuple[str, str]
+"""An address, and which end of a flow it is: an option of the tool."""
 
 
 class Conntrack:
@@ -31,30 +32,32 @@ class Conntrack:
         self._tool = Tool(reactor, command)
 
     @inlineCallbacks
-    def forget(self, addresses: Iterable[str]) -> Generator[Deferred[Any], Any, None]:
+    def forget(self, sides: Iterable[Side]) -> Generator[Deferred[Any], Any, None]:
         """
-        End the flows that these addresses are an end of, translated or not.
-        Nothing for addresses without any, and where the tool is not there.
+        End the flows of which an address is such an end.  Nothing where there
+        are none, or the tool is not there.
         """
-        for address in addresses:
-            for side in _SIDES:
-                yield self._tool.run(("-D", side, address), quiet=True)
+        for address, side in sides:
+            yield self._tool.run(("-D", side, address), quiet=True)
 
 
-def forgotten(before: HostNetwork, after: HostNetwork) -> list[str]:
+def forgotten(before: HostNetwork, after: HostNetwork) -> list[Side]:
     """
-    @return: addresses whose flows are to end: of ports and floating addresses
-        that went or lead elsewhere.
+    @return: whose flows are to end: what ports and floating addresses that
+        went, or lead elsewhere, began and answered.
     """
     held = {(port.network, port.address): mac for mac, port in after.ports.items()}
-    ports = [
+    ports = {
         port.address
         for mac, port in before.ports.items()
         if after.ports.get(mac) is not port and held.get((port.network, port.address)) != mac
+    }
+    floating = {
+        public
+        for public, old in before.floating.items()
+        if public not in after.floating or after.floating[public].private != old.private
+    }
+    return [
+        *((address, side) for address in sorted(ports) for side in ("--orig-src", "--reply-src")),
+        *((address, side) for address in sorted(floating) for side in ("--orig-dst", "--reply-dst")),
     ]
-    floating = []
-    for public, old in before.floating.items():
-        new = after.floating.get(public)
-        if new is not old and (new is None or new.private != old.private):
-            floating.append(public)
-    return sorted({*ports, *floating})

@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, succeed
 from twisted.logger import Logger
 
 from fabric.errors import DriverFailure
-from fabric.network.linux.conntrack import Conntrack, forgotten
+from fabric.network.linux.conntrack import Conntrack, Side, forgotten
 from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.nft import Nft
 from fabric.network.linux.ruleset import Outside, ruleset
-from fabric.network.linux.tables import Ruleset, change, none, whole
+from fabric.network.linux.tables import Ruleset, change, none, presence, whole
 
 
 class PacketFilter:
@@ -37,6 +37,7 @@ class PacketFilter:
         self._wanted = HostNetwork()
         self._done: HostNetwork | None = None
         self._applied: Ruleset | None = None
+        self._before = HostNetwork()
 
     def apply(self, host: HostNetwork) -> Deferred[None]:
         """
@@ -49,25 +50,50 @@ class PacketFilter:
         @return: fires when it is so; L{DriverFailure} when nft refused.
         """
         self._wanted = host
-        return self._one_by_one.run(self._follow)
+        return self._one_by_one.run(self._follow).addCallback(self._forget)
+
+    def verify(self) -> Deferred[None]:
+        """
+        Load everything again should our tables be gone, as after somebody's
+        C{nft flush ruleset}.  Nothing before the first L{apply}.
+
+        @return: fires when they are there; L{DriverFailure} when nft refused.
+        """
+        return self._one_by_one.run(self._verify)
 
     def remove(self) -> Deferred[None]:
         """Have none of our tables.  Repeating is safe."""
         return self._one_by_one.run(self._remove)
 
     @inlineCallbacks
-    def _follow(self) -> Generator[Deferred[Any], Any, None]:
-        wanted, done, before = self._wanted, self._done, self._applied
-        if wanted is done:
-            return
+    def _follow(self) -> Generator[Deferred[Any], Any, list[Side]]:
+        """@return: whose flows are to end."""
+        wanted, before = self._wanted, self._applied
+        if wanted is self._done:
+            return []
         after = ruleset(wanted, self._outside, before)
         self._applied = self._done = None  # until it is known
         if before is None or not (yield self._changed(before, after)):
             yield self._nft.apply(whole(after))
             self.log.info("Packet filters loaded for {ports} ports", ports=len(wanted.ports))
-        self._applied, self._done = after, wanted
-        if self._conntrack is not None and done is not None:
-            yield self._conntrack.forget(forgotten(done, wanted))
+        gone = forgotten(self._before, wanted)
+        self._applied, self._done, self._before = after, wanted, wanted
+        return gone
+
+    def _forget(self, sides: list[Side]) -> Deferred[None]:
+        return self._conntrack.forget(sides) if self._conntrack is not None else succeed(None)
+
+    @inlineCallbacks
+    def _verify(self) -> Generator[Deferred[Any], Any, None]:
+        if self._applied is None:
+            return
+        try:
+            yield self._nft.check(presence())
+        except DriverFailure as error:
+            self.log.error("Packet filters were removed by somebody, loading all: {what}", what=error.what)
+            applied, self._applied = self._applied, None
+            yield self._nft.apply(whole(applied))
+            self._applied = applied
 
     @inlineCallbacks
     def _changed(self, before: Ruleset, after: Ruleset) -> Generator[Deferred[Any], Any, bool]:

@@ -117,6 +117,14 @@ def none() -> str:
     return "".join(f"add table {table}\ndelete table {table}\n" for table in TABLES)
 
 
+def presence() -> str:
+    """
+    @return: a text that is refused when one of our tables is gone.  To be
+        checked, and never to be applied.
+    """
+    return "".join(f"add chain {table} presence\n" for table in TABLES)
+
+
 def whole(ruleset: Ruleset) -> str:
     """
     @return: the text that puts our tables in place of what they were, in one
