@@ -81,14 +81,12 @@ def merged(
             raise InvalidValue(MAPPING, disk.device, why)
     _check_root(image, asked, {*left_out, *map(bare, scratch)})
     found = []
-    for disk in image.disks:
-        over = asked.pop(bare(disk.device), None)
+    for base in image.disks:
+        over = asked.pop(bare(base.device), None)
         if over is not None:
-            found.append(_overlaid(disk, over))
-        elif bare(disk.device) not in names:
-            found.append(
-                NewDisk(disk.device, disk.size_gb, disk.snapshot, disk.volume_type, disk.delete_on_termination)
-            )
+            found.append(_overlaid(base, over))
+        elif bare(base.device) not in names:
+            found.append(_overlaid(base, AskedDisk(base.device)))
     return (*found, *(_overlaid(ImageDisk(disk.device), disk) for disk in asked.values()))
 
 
