@@ -1,0 +1,274 @@
+"""
+Tests for L{fabric.network.linux.driver} over parts that only remember.
+"""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks, succeed
+from twisted.trial.unittest import TestCase
+
+from fabric.errors import DriverFailure, NotFound
+from fabric.network.linux.driver import LinuxNetwork
+from fabric.network.linux.plan import bridge
+from fabric.testing.network import NETWORK, OTHER, PEERS, WEB, floating, plug
+
+DHCP = attrs.evolve(NETWORK, manager="flatdhcp")
+
+
+class Parts:
+    """
+    Links, DHCP and filters that remember; each fails while C{broken} has its
+    name, or that of a bridge.
+    """
+
+    def __init__(self):
+        self.broken = set()
+        self.bridges = {}
+        self.unsound = set()
+        self.served = {}
+        self.filtered = []
+        self.answers = []
+        self.held = None
+
+    def open(self, v6):
+        """As links."""
+        if "open" in self.broken:
+            raise DriverFailure("no")
+
+    def close(self):
+        """As links."""
+
+    def made(self):
+        """As links."""
+        return {}
+
+    def ensure(self, *arguments):
+        """As links or as leases."""
+        return self.serve(*arguments) if len(arguments) > 1 else self.link(*arguments)
+
+    def link(self, wanted):
+        """Have a bridge."""
+        if wanted.name in self.broken:
+            raise DriverFailure(f"{wanted.name} is broken")
+        new = wanted.network not in self.bridges
+        self.bridges[wanted.network] = wanted
+        self.unsound.discard(wanted.network)
+        return new
+
+    def intact(self, wanted):
+        """As links."""
+        return wanted.network not in self.unsound
+
+    def serve(self, networks, ports, anew, in_thread):
+        """Have DHCP."""
+        failures = {}
+        for network in networks:
+            if "dhcp" in self.broken:
+                failures[network.id] = DriverFailure("no dnsmasq")
+            else:
+                self.served[network.id] = sorted(port.mac for port in ports if port.network == network.id)
+        return succeed(failures)
+
+    def remove(self, network):
+        """As links and as leases."""
+        self.bridges.pop(network, None)
+        self.served.pop(network, None)
+
+    def left(self):
+        """As leases."""
+        return []
+
+    def let_go(self):
+        """As leases."""
+
+    def answer_for(self, device, addresses):
+        """As links."""
+        self.answers.append((device, sorted(addresses)))
+
+    def apply(self, host):
+        """As filters."""
+        if "filters" in self.broken:
+            return fail(DriverFailure("nft says no"))
+        self.filtered.append(host)
+        if self.held is not None:
+            return self.held
+        return succeed(None)
+
+
+class LeasesOf:
+    """The part of L{Parts} that is DHCP: C{remove} is a Deferred's there."""
+
+    def __init__(self, parts):
+        self.ensure, self.left, self.let_go = parts.serve, parts.left, parts.let_go
+        self.remove = lambda network: succeed(parts.served.pop(network, None))
+
+
+class DriverTests(TestCase):
+    """
+    Order, company and failure of verbs.
+    """
+
+    timeout = 20
+
+    @inlineCallbacks
+    def setUp(self):
+        """Have a driver."""
+        self.parts = Parts()
+        self.driver = self.made(self.mktemp())
+        yield self.driver.start()
+        self.addCleanup(lambda: self.driver.stop())
+
+    def made(self, directory, **options):
+        """A driver over a directory."""
+        return LinuxNetwork(directory, reactor, self.parts, LeasesOf(self.parts), self.parts, **options)
+
+    @inlineCallbacks
+    def test_together(self):
+        """Fifty launches at once are two changes of the filters, not fifty."""
+        yield self.driver.express(DHCP)
+        before = len(self.parts.filtered)
+        self.parts.held = Deferred()
+        verbs = [self.driver.plug([plug(number)]) for number in range(1, 51)]
+        while len(self.parts.filtered) == before:
+            yield self.turn()
+        self.parts.held, held = None, self.parts.held
+        held.callback(None)
+        yield gatherResults(verbs)
+        self.assertLessEqual(len(self.parts.filtered) - before, 2)
+        self.assertEqual(len(self.parts.served[DHCP.id]), 50)
+
+    def turn(self):
+        """A turn of the reactor."""
+        turned = Deferred()
+        reactor.callLater(0, turned.callback, None)
+        return turned
+
+    @inlineCallbacks
+    def test_repeated(self):
+        """What is so already costs the filters nothing."""
+        yield self.driver.express(DHCP)
+        yield self.driver.plug([plug(1)])
+        before = len(self.parts.filtered)
+        for _ in range(3):
+            yield self.driver.express(DHCP)
+            yield self.driver.plug([plug(1)])
+        self.assertEqual(len(self.parts.filtered), before)
+
+    @inlineCallbacks
+    def test_each_its_own(self):
+        """Of verbs that are done together only the one that can't be fails."""
+        verbs = [self.driver.express(NETWORK), self.driver.plug([plug(1, OTHER)]), self.driver.plug([plug(2)])]
+        yield verbs[0]
+        yield self.assertFailure(verbs[1], NotFound)
+        yield verbs[2]
+        self.assertEqual((yield self.driver.ports()), [plug(2)])
+
+    @inlineCallbacks
+    def test_refused_bridge(self):
+        """A network whose bridge can't be had is not there, and is in nobody's way."""
+        self.parts.broken.add(OTHER.bridge)
+        good, bad = self.driver.express(NETWORK), self.driver.express(OTHER)
+        yield good
+        yield self.assertFailure(bad, DriverFailure)
+        self.assertEqual((yield self.driver.networks()), [NETWORK])
+        yield self.driver.plug([plug(1)])
+        yield self.assertFailure(self.driver.plug([plug(1, OTHER)]), NotFound)
+        self.parts.broken.clear()
+        yield self.driver.express(OTHER)
+        self.assertEqual(set(self.parts.bridges), {NETWORK.id, OTHER.id})
+
+    @inlineCallbacks
+    def test_refused_change(self):
+        """A network that can't be had as it is wanted now is as it was, with its ports."""
+        yield self.driver.express(DHCP)
+        yield self.driver.plug([plug(1)])
+        self.parts.broken.add("br-new")
+        yield self.assertFailure(self.driver.express(attrs.evolve(DHCP, bridge="br-new")), DriverFailure)
+        self.assertEqual((yield self.driver.networks()), [DHCP])
+        self.assertEqual(self.parts.bridges[DHCP.id], bridge(DHCP, self.driver._uplinks))
+        self.assertEqual((yield self.driver.ports()), [plug(1)])
+
+    @inlineCallbacks
+    def test_senseless(self):
+        """An order that no host can carry out fails, and changes nothing."""
+        yield self.assertFailure(self.driver.express(attrs.evolve(NETWORK, bridge="a/b")), DriverFailure)
+        self.assertEqual((yield self.driver.networks()), [])
+
+    @inlineCallbacks
+    def test_no_dhcp(self):
+        """Where DHCP can't be had the launch fails, and succeeds when it can again."""
+        self.parts.broken.add("dhcp")
+        yield self.assertFailure(self.driver.express(DHCP), DriverFailure)
+        self.parts.broken.clear()
+        yield self.driver.express(DHCP)
+        self.parts.broken.add("dhcp")
+        yield self.assertFailure(self.driver.plug([plug(1)]), DriverFailure)
+        self.parts.broken.clear()
+        yield self.driver.plug([plug(1)])
+        self.assertEqual(self.parts.served[DHCP.id], [plug(1).mac])
+
+    @inlineCallbacks
+    def test_no_filters(self):
+        """What was not filtered has failed, and is filtered when it is repeated, though state is the same."""
+        yield self.driver.express(NETWORK)
+        self.parts.broken.add("filters")
+        yield self.assertFailure(self.driver.plug([plug(1)]), DriverFailure)
+        self.parts.broken.clear()
+        yield self.driver.plug([plug(1)])
+        self.assertEqual(list(self.parts.filtered[-1].ports.values()), [plug(1)])
+
+    @inlineCallbacks
+    def test_torn_down(self):
+        """A bridge that is no longer sound is made again when it is next expressed."""
+        yield self.driver.express(NETWORK)
+        self.parts.unsound.add(NETWORK.id)
+        yield self.driver.express(NETWORK)
+        self.assertEqual(self.parts.unsound, set())
+
+    @inlineCallbacks
+    def test_restarted(self):
+        """The next process has everything made, before it takes orders."""
+        directory = self.mktemp()
+        first = self.made(directory)
+        yield first.start()
+        yield first.express(DHCP)
+        yield first.plug([plug(1)])
+        yield first.apply_groups([WEB, PEERS])
+        yield first.associate([floating(1)])
+        yield first.stop()
+        self.parts.__init__()
+        second = self.made(directory, public_interface="pub0")
+        yield second.start()
+        yield second.stop()
+        self.assertEqual(set(self.parts.bridges), {DHCP.id})
+        self.assertEqual(self.parts.served, {DHCP.id: [plug(1).mac]})
+        self.assertEqual(list(self.parts.filtered[-1].groups), [WEB.id, PEERS.id])
+        self.assertEqual(self.parts.answers, [("pub0", [floating(1).public])])
+
+    @inlineCallbacks
+    def test_broken_at_start(self):
+        """A network that can't be made at the start keeps nobody else's from being made."""
+        directory = self.mktemp()
+        first = self.made(directory)
+        yield first.start()
+        yield first.express(NETWORK)
+        yield first.express(OTHER)
+        yield first.stop()
+        self.parts.__init__()
+        self.parts.broken.add(NETWORK.bridge)
+        second = self.made(directory)
+        yield second.start()
+        self.assertEqual(set(self.parts.bridges), {OTHER.id})
+        self.parts.broken.clear()
+        yield second.express(NETWORK)
+        self.assertEqual(set(self.parts.bridges), {NETWORK.id, OTHER.id})
+        yield second.stop()
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+
+    @inlineCallbacks
+    def test_no_kernel(self):
+        """A host that can't have networks says so at the start."""
+        self.parts.broken.add("open")
+        yield self.assertFailure(self.made(self.mktemp()).start(), DriverFailure)
