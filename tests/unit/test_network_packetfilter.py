@@ -145,6 +145,16 @@ class PacketFilterTests(SynchronousTestCase):
         self.successResultOf(self.filter.verify())
         self.assertEqual(self.nft.texts[1:], [whole(self.few)])
 
+    def test_verified_later(self) -> None:
+        """What was refused is tried again, and not what was removed."""
+        self.refuse()
+        self.failureResultOf(self.filter.apply(FEW), DriverFailure)
+        self.successResultOf(self.filter.verify())
+        self.assertEqual(self.nft.texts, [whole(self.few)] * 2)
+        self.successResultOf(self.filter.remove())
+        self.successResultOf(self.filter.verify())
+        self.assertEqual(self.nft.texts[2:], [none()])
+
     def test_flows_end(self) -> None:
         """Flows of ports and floating addresses that went end; a new process ends none."""
         self.successResultOf(self.filter.apply(MORE))

@@ -34,7 +34,7 @@ class PacketFilter:
         self._outside = outside
         self._conntrack = conntrack
         self._one_by_one = DeferredLock()
-        self._wanted = HostNetwork()
+        self._wanted: HostNetwork | None = None
         self._done: HostNetwork | None = None
         self._applied: Ruleset | None = None
         self._before = HostNetwork()
@@ -55,11 +55,12 @@ class PacketFilter:
     def verify(self) -> Deferred[None]:
         """
         Load everything again should our tables be gone, as after somebody's
-        C{nft flush ruleset}.  Nothing before the first L{apply}.
+        C{nft flush ruleset}, or should the last L{apply} have failed.  Nothing
+        before the first.
 
         @return: fires when they are there; L{DriverFailure} when nft refused.
         """
-        return self._one_by_one.run(self._verify)
+        return self._one_by_one.run(self._verify).addCallback(self._forget)
 
     def remove(self) -> Deferred[None]:
         """Have none of our tables.  Repeating is safe."""
@@ -69,7 +70,7 @@ class PacketFilter:
     def _follow(self) -> Generator[Deferred[Any], Any, list[Side]]:
         """@return: whose flows are to end."""
         wanted, before = self._wanted, self._applied
-        if wanted is self._done:
+        if wanted is None or wanted is self._done:
             return []
         after = ruleset(wanted, self._outside, before)
         self._applied = self._done = None  # until it is known
@@ -84,16 +85,15 @@ class PacketFilter:
         return self._conntrack.forget(sides) if self._conntrack is not None else succeed(None)
 
     @inlineCallbacks
-    def _verify(self) -> Generator[Deferred[Any], Any, None]:
-        if self._applied is None:
-            return
-        try:
-            yield self._nft.check(presence())
-        except DriverFailure as error:
-            self.log.error("Packet filters were removed by somebody, loading all: {what}", what=error.what)
-            applied, self._applied = self._applied, None
-            yield self._nft.apply(whole(applied))
-            self._applied = applied
+    def _verify(self) -> Generator[Deferred[Any], Any, list[Side]]:
+        """@return: whose flows are to end."""
+        if self._applied is not None:
+            try:
+                yield self._nft.check(presence())
+            except DriverFailure as error:
+                self.log.error("Packet filters were removed by somebody, loading all: {what}", what=error.what)
+                self._applied = self._done = None
+        return (yield self._follow())  # type: ignore[no-any-return]
 
     @inlineCallbacks
     def _changed(self, before: Ruleset, after: Ruleset) -> Generator[Deferred[Any], Any, bool]:
@@ -109,5 +109,5 @@ class PacketFilter:
 
     @inlineCallbacks
     def _remove(self) -> Generator[Deferred[Any], Any, None]:
-        self._applied = self._done = None
+        self._applied = self._done = self._wanted = None
         yield self._nft.apply(none())
