@@ -46,6 +46,7 @@ setup(
         "libvirt": ["libvirt-python>=9"],
         "real": ["pyroute2>=0.9"],
         "test": [
+            "apache-libcloud>=3.8",
             "boto>=2.49",
             "boto3>=1.34",
             "hypothesis>=6.90",

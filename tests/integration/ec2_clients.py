@@ -8,16 +8,14 @@ makes of it.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import attrs
+
+from tests.integration.aws_command import AwsCommand, AwsFailed
 
 PATH = "/services/Cloud"
 
@@ -70,7 +68,7 @@ class Boto3Client:
         import boto3
         from botocore.config import Config
 
-        self._ec2 = boto3.client(
+        self._ec2 = boto3.session.Session().client(
             "ec2",
             endpoint_url=account.url,
             region_name="nova",
@@ -78,6 +76,9 @@ class Boto3Client:
             aws_secret_access_key=account.secret_key,
             config=Config(retries={"max_attempts": 1}),
         )
+
+    def close(self) -> None:
+        """Nothing to end."""
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -189,6 +190,9 @@ class BotoClient:
             )
         self._ec2.num_retries = 0
 
+    def close(self) -> None:
+        """Nothing to end."""
+
     @contextmanager
     def _faults(self) -> Iterator[None]:
         from boto.exception import EC2ResponseError
@@ -275,46 +279,33 @@ class BotoClient:
             return str(self._ec2.get_instance_attribute(id, "instanceType")["instanceType"])
 
 
-def aws_command() -> str:
-    """
-    Where the C{aws} command is: C{FABRIC_TEST_AWS}, or what C{scripts/test}
-    installed beside the sources.
-    """
-    here = Path(__file__).resolve().parents[2] / ".venv-awscli" / "bin" / "aws"
-    return os.environ.get("FABRIC_TEST_AWS") or str(here)
-
-
 class AwsClient:
     """
-    The C{aws} command.
+    The C{aws} command, kept running; its first words are by the command itself.
     """
 
     def __init__(self, account: Account) -> None:
-        self._url = account.url
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": "/nonexistent",
-            "AWS_ACCESS_KEY_ID": account.access_key,
-            "AWS_SECRET_ACCESS_KEY": account.secret_key,
-            "AWS_DEFAULT_REGION": "nova",
-            "AWS_MAX_ATTEMPTS": "1",
-            "AWS_PAGER": "",
-        }
+        self._command = AwsCommand(account.url, account.access_key, account.secret_key)
 
-    def _ask(self, command: str, *arguments: str) -> dict[str, Any]:
-        argv = [aws_command(), "--endpoint-url", self._url, "--output", "json", "ec2", command, *arguments]
-        done = subprocess.run(argv, env=self._environment, capture_output=True, text=True, timeout=60)
-        if done.returncode:
-            _, found, rest = done.stderr.partition("An error occurred (")
-            if not found:
-                raise AssertionError(f"{argv}: {done.stderr}")
-            raise Fault(rest.partition(")")[0], rest)
-        answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.strip() else {}
-        return answer
+    def close(self) -> None:
+        """End what it has started."""
+        self._command.close()
+
+    def _ask(self, *arguments: str) -> dict[str, Any]:
+        return self._by(self._command.ask, *arguments)
+
+    @staticmethod
+    def _by(call: Callable[..., dict[str, Any]], *arguments: str) -> dict[str, Any]:
+        try:
+            return call(*arguments)
+        except AwsFailed as error:
+            if not error.code:
+                raise
+            raise Fault(error.code, str(error)) from error
 
     def images(self) -> list[str]:
         """Ids of all images."""
-        return [image["ImageId"] for image in self._ask("describe-images")["Images"]]
+        return [image["ImageId"] for image in self._by(self._command.once, "describe-images")["Images"]]
 
     def create_key_pair(self, name: str) -> str:
         """Its private half."""

@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.integration.ec2_clients import Account, Client, Fault
-
-PATIENCE = 60.0
-"""Seconds until a state that was asked for must be there."""
+from tests.integration.walking import PATIENCE
 
 
 class Walk:
@@ -29,6 +27,12 @@ class Walk:
 
     def run(self) -> None:
         """All of it."""
+        try:
+            self._run()
+        finally:
+            self._client.close()
+
+    def _run(self) -> None:
         image = next(id for id in self._client.images() if id.startswith("ami-"))
         self.makes_a_key_pair()
         self.runs_three_once(image)
@@ -97,6 +101,7 @@ class Walk:
         self._refused("InstanceLimitExceeded", self._client.run, image, 5000)
         forger = self._make(self._account.forged())
         self._refused(("AuthFailure", "SignatureDoesNotMatch"), forger.key_pairs)
+        forger.close()
         self._refused("DryRunOperation", self._client.run, image, 1, dry=True)
         assert sorted(self._client.find("key-name", self._name)) == sorted(self._ids)
 
