@@ -26,10 +26,11 @@ from fabric.cloud.orders import WAIT
 from fabric.cloud.retry import until_written
 from fabric.cloud.snapshots import Snapshots
 from fabric.cloud.volume_orders import snapshot_order
-from fabric.compute.interface import CaptureOrder, IComputeWorker, ImageReport
+from fabric.compute.interface import IComputeWorker
 from fabric.errors import Conflict, FabricError, InvalidValue, NotFound, WrongState
 from fabric.faults import IFaults
 from fabric.ids import new_id
+from fabric.image.interface import CaptureOrder, ImageReport
 from fabric.model.codec import encode
 from fabric.model.device import bare
 from fabric.model.image import LIFECYCLE, Image, ImageDisk, moved

@@ -20,8 +20,9 @@ from fabric.cloud.placement import Placement
 from fabric.cloud.reports import Reports
 from fabric.cloud.volume_adoption import VolumeAdoption
 from fabric.cloud.volume_reports import VolumeReports
-from fabric.compute.interface import DiskReport, Domain, ImageReport, MachineReport
+from fabric.compute.interface import DiskReport, Domain, MachineReport
 from fabric.errors import Denied
+from fabric.image.interface import ImageReport
 from fabric.model.codec import decode
 from fabric.model.host import Capacity
 from fabric.network.interface import Floating, FloatingReport

@@ -42,7 +42,7 @@ class ICloudWorker(Interface):
 
     def report_images(host: str, reports: list[dict[str, Any]]) -> Deferred[None]:
         """
-        Cast by compute workers: L{fabric.compute.interface.ImageReport} of what
+        Cast by compute workers: L{fabric.image.interface.ImageReport} of what
         became of machines' disks that were to become images.
         """
 

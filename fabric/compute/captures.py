@@ -19,13 +19,14 @@ from twisted.logger import Logger
 
 from fabric.cloud.interface import ICloudWorker
 from fabric.compute.disks import TRANSIENT
-from fabric.compute.interface import CaptureOrder, Domain, IComputeDriver, ImageReport, MachineReport
+from fabric.compute.interface import Domain, IComputeDriver, MachineReport
 from fabric.compute.machines import Machines
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT
 from fabric.compute.turns import Turns
 from fabric.errors import DriverFailure, FabricError
 from fabric.faults import IFaults
+from fabric.image.interface import CaptureOrder, ImageReport
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
 from fabric.volume.interface import AwaitedSnapshot, IVolumeWorker

@@ -13,7 +13,6 @@ from zope.interface import Interface
 from fabric.image.interface import FileOrder
 from fabric.model.flavor import Flavor
 from fabric.model.host import Capacity
-from fabric.volume.interface import AwaitedSnapshot
 
 
 @attrs.frozen
@@ -76,40 +75,6 @@ class DiskReport:
     instance: str
     order: int
     state: str
-    message: str = ""
-
-
-@attrs.frozen
-class CaptureOrder:
-    """
-    A machine whose own disk is to become an image.
-
-    @ivar id: the instance's id.
-    @ivar image: the image's id; drivers name the copy so.
-    @ivar restart: whether to stop the guest for it, so that its file systems
-        are whole.
-    @ivar copies: of a machine that boots from a volume: what is made while it
-        is stopped, instead of a copy of a disk of its own.
-    """
-
-    id: str
-    image: str
-    restart: bool = False
-    copies: tuple[AwaitedSnapshot, ...] = ()
-
-
-@attrs.frozen
-class ImageReport:
-    """
-    What a host says of one L{CaptureOrder}.
-
-    @ivar state: C{made} or C{failed}.
-    @ivar location: where the bytes are, in the image store's terms.
-    """
-
-    image: str
-    state: str
-    location: str = ""
     message: str = ""
 
 
@@ -462,7 +427,7 @@ class IComputeWorker(Interface):
 
     def capture(machines: list[dict[str, Any]]) -> Deferred[None]:
         """
-        Cast: L{CaptureOrder}s.  Reported to L{ICloudWorker.report_images}, and
+        Cast: L{fabric.image.interface.CaptureOrder}s.  Reported to L{ICloudWorker.report_images}, and
         again when repeated.
         """
 

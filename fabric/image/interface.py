@@ -1,5 +1,6 @@
 """
-The files of images: what a host is told of one, and how it gets it.
+The files of images: what a host is told of one, how it gets it, and how it
+makes one.
 """
 
 from __future__ import annotations
@@ -7,6 +8,8 @@ from __future__ import annotations
 import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
+
+from fabric.volume.interface import AwaitedSnapshot
 
 
 @attrs.frozen
@@ -29,6 +32,40 @@ class FileOrder:
     size: int
     disk_bytes: int = 0
     link: str = ""
+
+
+@attrs.frozen
+class CaptureOrder:
+    """
+    A machine whose own disk is to become an image.
+
+    @ivar id: the instance's id.
+    @ivar image: the image's id; drivers name the copy so.
+    @ivar restart: whether to stop the guest for it, so that its file systems
+        are whole.
+    @ivar copies: of a machine that boots from a volume: what is made while it
+        is stopped, instead of a copy of a disk of its own.
+    """
+
+    id: str
+    image: str
+    restart: bool = False
+    copies: tuple[AwaitedSnapshot, ...] = ()
+
+
+@attrs.frozen
+class ImageReport:
+    """
+    What a host says of one L{CaptureOrder}.
+
+    @ivar state: C{made} or C{failed}.
+    @ivar location: where the bytes are, in the image store's terms.
+    """
+
+    image: str
+    state: str
+    location: str = ""
+    message: str = ""
 
 
 class IImageCache(Interface):

@@ -15,8 +15,8 @@ from fabric.cloud.access import Caller, permit
 from fabric.cloud.assembly import QUOTAS, Rules, assemble
 from fabric.cloud.captures import CaptureSpec
 from fabric.cloud.launch import LaunchSpec
-from fabric.compute.interface import CaptureOrder, ImageReport
 from fabric.errors import Denied
+from fabric.image.interface import CaptureOrder, ImageReport
 from fabric.model.codec import decode
 from fabric.model.image import Image
 from fabric.model.snapshot import Snapshot
