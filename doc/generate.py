@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 import fabric.model
+from fabric.api.admin.images import ImageActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
 from fabric.api.admin.registry import actions
@@ -139,7 +140,7 @@ def admin_actions() -> str:
     Every admin action, with its parameters.
     """
     nothing: Any = None
-    found = actions((PeopleActions(nothing), MachineActions(nothing, nothing)))
+    found = actions((PeopleActions(nothing), MachineActions(nothing, nothing), ImageActions(nothing)))
     rows = []
     for name, action in sorted(found.items()):
         asked = ", ".join(literal(each) + ("" if each in action.required else " (optional)") for each in action.hints)

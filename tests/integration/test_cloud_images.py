@@ -61,7 +61,7 @@ class ImageFilesTests(TestCase):
     timeout = 60
 
     @inlineCallbacks
-    def setUp(self) -> Steps:
+    def setUp(self) -> Steps:  # type: ignore[override]
         """One host, whose orders are noted."""
         self.door = Door()
         self.signer = Signer(lambda: b"secret", lambda: "http://store:3333", _reactor)
@@ -84,7 +84,8 @@ class ImageFilesTests(TestCase):
     def add(self, name: str, *roles: str, **more: Any) -> Deferred[Image]:
         """Make an image of the caller's project."""
         spec = FilesSpec(name, self.receipts(*roles), **more)
-        return self.cloud.image_files.add(OPERATOR, spec, CALLER.project)
+        adding: Deferred[Image] = self.cloud.image_files.add(OPERATOR, spec, CALLER.project)
+        return adding
 
     @inlineCallbacks
     def test_parts(self) -> Steps:

@@ -193,7 +193,7 @@ class DoorCase(StoreCase):
     """
 
     @inlineCallbacks
-    def setUp(self) -> Steps:
+    def setUp(self) -> Steps:  # type: ignore[override]
         """Open it on the loopback."""
         yield super().setUp()
         self.signer = Signer(lambda: b"secret", lambda: self.url, _reactor)
@@ -331,7 +331,7 @@ class CacheTests(DoorCase):
     """
 
     @inlineCallbacks
-    def setUp(self) -> Steps:
+    def setUp(self) -> Steps:  # type: ignore[override]
         """A cache with room for four files of a megabyte."""
         yield super().setUp()
         self.place = Path(self.mktemp()).absolute()
@@ -475,5 +475,6 @@ class _Cut(Protocol):
         start = int(text.partition("range: bytes=")[2].partition("-")[0]) if "range:" in text else 0
         rest = self._data[start:]
         status = "206 Partial Content" if start else "200 OK"
+        assert self.transport is not None
         self.transport.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(rest)}\r\n\r\n".encode() + rest[:400_000])
         self.transport.loseConnection()
