@@ -18,7 +18,7 @@ from pathlib import Path
 from fabric.network.interface import device_name
 from fabric.testing.namespaces import Namespaces
 
-PATIENCE = 0.4
+PATIENCE = 0.6
 """Seconds after which what has not arrived was dropped."""
 
 _SCRIPT = """#!/bin/sh

@@ -87,6 +87,10 @@ class Parts:
         """As links."""
         self.answers.append((device, sorted(addresses)))
 
+    def verify(self):
+        """As filters."""
+        return succeed(None)
+
     def apply(self, host):
         """As filters."""
         if "filters" in self.broken:

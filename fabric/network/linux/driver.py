@@ -29,6 +29,10 @@ from fabric.network.linux.links import Links
 from fabric.network.linux.packetfilter import PacketFilter
 from fabric.network.linux.plan import Bridge, Uplinks, bridge, is_gateway
 from fabric.network.linux.statefile import StateFile
+from fabric.periodic import Periodic
+
+VERIFY_SECONDS = 30.0
+"""How often is looked whether somebody removed the packet filters."""
 
 Failures = dict[str, FabricError]
 """Why networks are not as they should be, by their ids."""
@@ -78,6 +82,7 @@ class LinuxNetwork:
         self._filters = filters
         self._uplinks = uplinks or Uplinks()
         self._public = public_interface
+        self._watch = Periodic("filters", VERIFY_SECONDS, filters.verify, reactor, first=VERIFY_SECONDS)
         self._threads = ThreadPool(1, 1, "network")  # one: the kernel is told one thing after the other
         self._one_by_one = DeferredLock()
         self._waiting: list[_Verb] = []
@@ -98,6 +103,7 @@ class LinuxNetwork:
             yield self._tidy()
             for network, error in (yield self._settle(frozenset())).items():
                 self.log.error("Network {network} is not as it should be: {why}", network=network, why=error)
+            self._watch.startService()
         except BaseException:
             yield self.stop()
             raise
@@ -105,6 +111,9 @@ class LinuxNetwork:
     @inlineCallbacks
     def stop(self) -> Generator[Deferred[Any], Any, None]:
         """See L{INetworkDriver.stop}.  Bridges, DHCP and filters stay."""
+        watching = self._watch.stopService()
+        if watching is not None:
+            yield watching
         yield self._one_by_one.acquire()
         try:
             self._leases.let_go()

@@ -27,6 +27,9 @@ from fabric.network.interface import NetworkOrder
 LONGEST = 15
 """Characters of a link's name, as Linux has it."""
 
+UNQUOTABLE = '"\\*'
+"""Characters that packet filters can't have in a link's name."""
+
 PLAIN_MTU = 1500
 VXLAN_OVERHEAD = 50
 """Bytes that vxlan over IPv4 adds to a frame."""
@@ -186,7 +189,13 @@ def checked(network: NetworkOrder) -> None:
     @raise InvalidValue: no host can have such a network.
     """
     name = network.bridge
-    if not name or len(name) > LONGEST or "/" in name or name in (".", "..") or any(c.isspace() for c in name):
+    if (
+        not name
+        or len(name) > LONGEST
+        or "/" in name
+        or name in (".", "..")
+        or any(c.isspace() or c in UNQUOTABLE for c in name)
+    ):
         raise InvalidValue("bridge", name, f"a link's name of 1 to {LONGEST} characters")
     if network.manager == "vlan" and not 1 <= (network.vlan or 0) <= 4094:
         raise InvalidValue("vlan", str(network.vlan), "a tag from 1 to 4094")
