@@ -39,7 +39,8 @@ class NetworkService(WorkerService):
         @param prefetch: messages in work at once.
         @param report_interval: seconds between heartbeats.
         @param grace: seconds for what is in hand when it is stopped.
-        @param adopt_interval: seconds between reports of all that is here.
+        @param adopt_interval: seconds between reports of all that is here; a
+            network that nobody used for so long is removed from this host.
         """
         self.worker = worker = NetworkWorker(driver, faults, host, queue)
         places = ((Address("network", host), prefetch), (Address("network"), prefetch))
@@ -48,3 +49,4 @@ class NetworkService(WorkerService):
         )
         self.while_open(Heartbeat("network", host, zone, queue, clock, report_interval))
         self.while_open(Periodic("adopt", adopt_interval, worker.adopt, clock))
+        self.while_open(Periodic("tidy", adopt_interval, worker.tidy, clock))

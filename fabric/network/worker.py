@@ -56,6 +56,7 @@ class NetworkWorker:
         self._one_by_one = DeferredLock()
         self._last: dict[str, int] = {}
         self._groups = HostGroups(driver, self._faults)
+        self._used: set[str] | None = None
 
     @inlineCallbacks
     def attach(
@@ -63,6 +64,8 @@ class NetworkWorker:
     ) -> Generator[Deferred[Any], Any, None]:
         """See L{INetworkWorker.attach}."""
         plugs = self._groups.latest([decode(Plug, port) for port in ports])
+        if self._used is not None:
+            self._used.update(network["id"] for network in networks)
         for network in networks:
             yield express(self._driver, decode(NetworkOrder, network))
         self._faults.reach("network.expressed")
@@ -99,6 +102,24 @@ class NetworkWorker:
         floating = yield self._driver.floating()
         cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(seconds=REPORT_WAIT))
         yield cloud.adopt_network(self._host, [encode(each) for each in floating])
+
+    @inlineCallbacks
+    def tidy(self) -> Generator[Deferred[Any], Any, None]:
+        """
+        Have nothing of networks that nobody here is in, and that no launch has
+        asked for since this was last called.
+        """
+        first = self._used is None
+        used: set[str] = self._used or set()
+        self._used = used
+        ports = yield self._driver.ports()
+        networks = yield self._driver.networks()
+        occupied = {port.network for port in ports}
+        for network in networks:
+            if not first and network.id not in occupied and network.id not in used:
+                self.log.info("Network {network} is not used here any more", network=network.id)
+                yield self._driver.retire(network.id)
+        self._used = set()
 
     @inlineCallbacks
     def _associate(self, wanted: Mapping[str, Floating], context: Context) -> Generator[Deferred[Any], Any, None]:

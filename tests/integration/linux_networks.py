@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 from functools import partial
 
+import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
-from fabric.network.interface import GroupOrder, NetworkOrder, Plug, RuleOrder
+from fabric.network.interface import GroupOrder, INetworkDriver, NetworkOrder, Plug, RuleOrder
 from fabric.testing.guests import NetnsGuest
 from fabric.testing.linux import LinuxHost
 
@@ -36,6 +38,34 @@ def dhcp_plug(number, address=0, network=DHCP):
     address = network.gateway.rpartition(".")[0] + f".{address or number}"
     hostname = "ip-" + address.replace(".", "-")
     return Plug(f"i-{number:017x}", network.id, mac(number), address, hostname, (OPEN.id,))
+
+
+@implementer(INetworkDriver)
+class Managed:
+    """
+    A driver whose networks are all of one manager, for the contract, whose
+    networks are flat.
+    """
+
+    def __init__(self, driver, manager):
+        self._driver = driver
+        self._manager = manager
+
+    def __getattr__(self, name):
+        return getattr(self._driver, name)
+
+    def express(self, network):
+        """As asked, but for the manager."""
+        vlan = 100 + int(network.id[-1]) if self._manager == "vlan" else None
+        return self._driver.express(attrs.evolve(network, manager=self._manager, vlan=vlan))
+
+    def networks(self):
+        """As they were asked for."""
+
+        def asked(networks):
+            return [attrs.evolve(each, manager="flat", vlan=None) for each in networks]
+
+        return self._driver.networks().addCallback(asked)
 
 
 class LinuxHostCase(TestCase):

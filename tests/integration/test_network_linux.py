@@ -22,7 +22,7 @@ from fabric.network.linux.plan import Uplinks, gateway_mac
 from fabric.testing.linux import LinuxHost
 from fabric.testing.network import NETWORK, NetworkDriverContract, floating, plug
 from fabric.testing.processes import SOURCES, await_true
-from tests.integration.linux_networks import DHCP, FLAT, LinuxHostCase, dhcp_plug
+from tests.integration.linux_networks import DHCP, FLAT, LinuxHostCase, Managed, dhcp_plug
 
 
 class LinuxNetworkContract(NetworkDriverContract, TestCase):
@@ -43,6 +43,16 @@ class LinuxNetworkContract(NetworkDriverContract, TestCase):
         self.addCleanup(deferToThread, self.host.remove)
         yield deferToThread(self.host.make)
         yield super().setUp()
+
+
+class DhcpContract(LinuxNetworkContract):
+    """
+    And with gateways and DHCP.
+    """
+
+    def make_driver(self):
+        """One that is told flatdhcp."""
+        return Managed(self.host.driver(), "flatdhcp")
 
 
 class VxlanContract(LinuxNetworkContract):

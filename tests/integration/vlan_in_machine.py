@@ -20,7 +20,7 @@ from fabric.network.linux.plan import Uplinks
 from fabric.testing.linux import LinuxHost
 from fabric.testing.namespaces import Namespaces
 from fabric.testing.network import NetworkDriverContract
-from tests.integration.linux_networks import OPEN, LinuxHostCase, dhcp_plug
+from tests.integration.linux_networks import OPEN, LinuxHostCase, Managed, dhcp_plug
 
 VLAN = NetworkOrder("net-0000000000000000d", "10.0.0.0/24", "10.0.0.1", "vlan", "br100", 100)
 OTHER = NetworkOrder("net-0000000000000000e", "10.0.1.0/24", "10.0.1.1", "vlan", "br101", 101)
@@ -32,14 +32,14 @@ PATIENCE = 600
 
 class VlanContract(NetworkDriverContract, TestCase):
     """
-    The driver passes the contract on a host with a trunk.
+    The driver passes the contract with VLANs, on a host with a trunk.
     """
 
     timeout = PATIENCE
 
     def make_driver(self):
         """One over this test's namespace and directory."""
-        return self.host.driver(TRUNK)
+        return Managed(self.host.driver(TRUNK), "vlan")
 
     @inlineCallbacks
     def setUp(self):

@@ -74,6 +74,21 @@ class NetworkWorkerTests(SynchronousTestCase):
         self.successResultOf(self.attach([attrs.evolve(NETWORK, cidr_v6="fd00::/64")], []))
         self.assertEqual(self.successResultOf(self.driver.networks()), [NETWORK])
 
+    def test_idle_networks_go(self):
+        """A network goes from the host when nobody was in it and no launch asked for it between two looks."""
+        self.successResultOf(self.attach([NETWORK, OTHER], [plug(1)]))
+        self.successResultOf(self.worker.tidy())
+        self.assertEqual(self.successResultOf(self.driver.networks()), [NETWORK, OTHER])
+        self.successResultOf(self.attach([OTHER], []))
+        self.successResultOf(self.worker.tidy())
+        self.assertEqual(self.successResultOf(self.driver.networks()), [NETWORK, OTHER])
+        self.successResultOf(self.worker.tidy())
+        self.assertEqual(self.successResultOf(self.driver.networks()), [NETWORK])
+        self.successResultOf(self.worker.detach([plug(1).instance]))
+        self.successResultOf(self.worker.tidy())
+        self.assertEqual(self.successResultOf(self.driver.networks()), [])
+        self.assertEqual(self.ports(), [])
+
     def test_unknown_manager(self):
         """A manager that nobody knows is an invalid value."""
         self.failureResultOf(self.attach([attrs.evolve(NETWORK, manager="carrier-pigeon")], []), InvalidValue)

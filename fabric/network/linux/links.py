@@ -169,12 +169,13 @@ class Links:
         if any(":" in each for each in bridge.addresses):
             self._quiet(link.name, True)
             self.forward_v6()
+        for address in there:  # first: with a range's first address its others go
+            if address not in bridge.addresses:
+                self._netlink.remove_address(link, address)
+        there = self._netlink.addresses(link)
         for address in bridge.addresses:
             if address not in there:
                 self._netlink.add_address(link, address)
-        for address in there:
-            if address not in bridge.addresses:
-                self._netlink.remove_address(link, address)
 
     def _uplink(self, bridge: Bridge, master: Link) -> Link:
         uplink = bridge.uplink
