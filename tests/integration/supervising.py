@@ -72,13 +72,6 @@ class Supervisor:
                 self._start(process)
         self._buried = named
 
-    def restart(self, service: str) -> None:
-        """Run all of a service anew, as for an upgrade."""
-        for process in self._cloud.of(service):
-            process.kill()
-            self._start(process)
-        self.await_well()
-
     def _settled(self) -> bool:
         self.mend()
         living = [process for process in self._cloud.services.values() if process.name not in self._buried]

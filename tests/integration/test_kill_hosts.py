@@ -105,7 +105,10 @@ class HostKillTests(TestCase):
             self.supervisor.mend()
             return all(each.state == "running" and each.host != DEAD for each in self._instances(machines))
 
-        await_true(elsewhere, "all run elsewhere", PATIENCE, 0.2)
+        try:
+            await_true(elsewhere, "all run elsewhere", PATIENCE, 0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self._instances(machines)}") from None
         self.supervisor.bury([])
         self.supervisor.await_well()
 
