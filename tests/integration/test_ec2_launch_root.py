@@ -206,6 +206,13 @@ class RootTests(RootCase):
         record = yield self.reached(answer["Instances"][0]["InstanceId"], "running")
         self.assertFalse(record.disks[0].delete_on_termination)
         yield self.until_volumes((3, "in-use"))
+        of = yield self.ask("GetLaunchTemplateData", InstanceId=record.id)
+        ebs = {"VolumeSize": 3, "VolumeType": "standard", "DeleteOnTermination": False}
+        self.assertEqual(of["LaunchTemplateData"]["BlockDeviceMappings"], [{"DeviceName": ROOT, "Ebs": ebs}])
+        yield self.ask("CreateLaunchTemplate", LaunchTemplateName="like", LaunchTemplateData=of["LaunchTemplateData"])
+        answer = yield self.ask("RunInstances", LaunchTemplate={"LaunchTemplateName": "like"}, MinCount=1, MaxCount=1)
+        yield self.reached(answer["Instances"][0]["InstanceId"], "running")
+        yield self.until_volumes((3, "in-use"), (3, "in-use"))
         bad = data | {"BlockDeviceMappings": [{"DeviceName": "/dev/sdb", "VirtualName": "floppy"}]}
         yield self.refused(MAPPING, "CreateLaunchTemplate", LaunchTemplateName="bad", LaunchTemplateData=bad)
 

@@ -4,7 +4,7 @@ What a launch template holds: a launch's parameters by EC2's names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +12,7 @@ import orjson
 from fabric.api.ec2.actions.launch_disks import HONOURED as ON_DISKS
 from fabric.api.ec2.actions.metadata_options import METADATA_OPTIONS
 from fabric.model.instance import Instance
+from fabric.model.volume import Volume
 
 Data = dict[str, Any]
 
@@ -78,9 +79,11 @@ def text_of(data: Mapping[str, Any]) -> str:
     return orjson.dumps(data, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def of_instance(instance: Instance) -> Data:
+def of_instance(instance: Instance, volumes: Sequence[Volume]) -> Data:
     """
     The data with which a template launches instances like this one.
+
+    @param volumes: those that it has.
     """
     options, placement = instance.metadata_options, instance.placement
     data: Data = {
@@ -108,7 +111,32 @@ def of_instance(instance: Instance) -> Data:
         data["Placement"] |= {"GroupName": placement.name}
         if placement.partition:
             data["Placement"] |= {"PartitionNumber": placement.partition}
+    mappings = _mappings(instance, volumes)
+    if mappings:
+        data["BlockDeviceMappings"] = mappings
     tags = [{"Key": key, "Value": value} for key, value in instance.tags.items() if not key.startswith("aws:")]
     if tags:
         data["TagSpecifications"] = [{"ResourceType": "instance", "Tags": tags}]
     return {name: value for name, value in data.items() if value != ""}
+
+
+def _mappings(instance: Instance, volumes: Sequence[Volume]) -> list[Data]:
+    """
+    Its volumes, the root as the image has it but for size and type; and its scratch disk.
+    """
+    records = {volume.id: volume for volume in volumes}
+    root = instance.root.volume if instance.root else ""
+    found: list[Data] = []
+    for disk in instance.disks:
+        volume = records[disk.volume]
+        ebs: Data = {
+            "VolumeSize": volume.size_gb,
+            "VolumeType": volume.volume_type,
+            "DeleteOnTermination": disk.delete_on_termination,
+        }
+        if volume.snapshot and volume.id != root:
+            ebs["SnapshotId"] = volume.snapshot
+        found.append({"DeviceName": disk.device, "Ebs": ebs})
+    if instance.scratch_device:
+        found.append({"DeviceName": instance.scratch_device, "VirtualName": "ephemeral0"})
+    return found

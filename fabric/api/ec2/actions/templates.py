@@ -39,6 +39,7 @@ from fabric.cloud.templates import DEFAULT, LATEST, Templates, Versioned
 from fabric.errors import NotFound
 from fabric.model.record import iso_time
 from fabric.model.template import LaunchTemplate, LaunchTemplateVersion
+from fabric.model.volume import Volume
 from fabric.store.interface import Page
 
 BOUNDS = Bounds(1, 200)
@@ -255,13 +256,18 @@ class TemplateActions:
             raise invalid_value("LaunchTemplateVersion", len(asked), f"Expecting 1 to {MOST_NAMED} versions.")
         return self._templates.delete_versions(call.caller, named, asked).addCallback(_deletions)
 
-    def data_of(self, call: Call) -> Deferred[Answer]:
+    @inlineCallbacks
+    def data_of(self, call: Call) -> Generator[Deferred[Any], Any, Answer]:
         """
         The data of a template for instances like one that there is.
         """
         [id] = check_ids("instance", [call.parameters["InstanceId"]])
-        found = self._instances.get(call.caller, [id])
-        return found.addCallback(lambda instances: {"LaunchTemplateData": of_instance(instances[0])})
+        [instance] = yield self._instances.get(call.caller, [id])
+        volumes: list[Volume] = []
+        if instance.disks:
+            page = yield self._listings.records(call.caller, Volume, ids=[disk.volume for disk in instance.disks])
+            volumes = [stored.record for stored in page.items]
+        return {"LaunchTemplateData": of_instance(instance, volumes)}
 
 
 def checked_data(data: Mapping[str, Any]) -> Mapping[str, Any]:
