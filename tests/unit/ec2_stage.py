@@ -122,16 +122,23 @@ class EC2Case(TestCase):
         parts = assemble(self.store, queue, self.clock, maybeDeferred, rules)
         return parts.cloud
 
-    @inlineCallbacks
-    def ask(
-        self, name: str, /, caller: Caller = ANN, **parameters: Any
-    ) -> Generator[Deferred[Any], Any, dict[str, Any]]:
+    def ask(self, name: str, /, caller: Caller = ANN, **parameters: Any) -> Deferred[dict[str, Any]]:
         """
         One request, from botocore's parameters to botocore's answer.
 
         @raise EC2Error: it is refused.
         """
-        fields = self.fields(name, parameters)
+        return self.answered(name, self.fields(name, parameters), caller)
+
+    @inlineCallbacks
+    def answered(
+        self, name: str, fields: dict[str, str], caller: Caller
+    ) -> Generator[Deferred[Any], Any, dict[str, Any]]:
+        """
+        One request, from what is sent to botocore's answer.
+
+        @raise EC2Error: it is refused.
+        """
         action = self.registry.find(name)
         assert action is not None
         try:
