@@ -145,7 +145,7 @@ def assemble(
     instances = Instances(store, queue, launches, orders, enforcement, quotas, clock, faults, again)
     snapshots = Snapshots(store, volume_orders, quotas, clock, faults, again)
     images = Images(store, listings, quotas, snapshots, clock)
-    captures = Captures(store, queue, images, snapshots, clock, faults, again)
+    captures = Captures(store, queue, images, snapshots, clock, faults, again, links)
     cloud = Cloud(
         instances,
         KeyPairs(store, quotas, pool, clock),

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from fabric.cloud.access import Caller
 from fabric.cloud.attachments import ROOT
+from fabric.cloud.image_files import FileLinks
 from fabric.cloud.images import SOON, Images
 from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.launch_disks import MAPPING
@@ -77,7 +78,12 @@ class Captures:
         clock: IReactorTime,
         faults: IFaults,
         resend_after: float = RESEND_AFTER,
+        links: FileLinks | None = None,
     ) -> None:
+        """
+        @param links: by which copies of disks come into the object store.
+        """
+        self._links = links or FileLinks(None)
         self._store = store
         self._queue = queue
         self._images = images
@@ -157,6 +163,7 @@ class Captures:
             architecture=instance.architecture,
             kernel=instance.kernel,
             ramdisk=instance.ramdisk,
+            files=tuple(file for file in instance.files if file.role != "disk" and not instance.boots_volume),
             state="pending",
             created_at=now,
             tags=dict(spec.tags),
@@ -188,7 +195,7 @@ class Captures:
     def _order(self, request_id: str, image: Image) -> Generator[Deferred[Any], Any, None]:
         """Ask the instance's host for a copy; the sweep asks again if this fails."""
         copies = (yield self._copies(image)) if image.root_type == "ebs" else ()
-        order = CaptureOrder(image.instance, image.id, image.restart, copies)
+        order = CaptureOrder(image.instance, image.id, image.restart, copies, "" if copies else self._links.upload())
         remote: IComputeWorker = self._queue.caster(
             IComputeWorker, Address("compute", image.host), Context(request_id, WAIT)
         )
@@ -217,6 +224,12 @@ class Captures:
         if report.state == "made":
             image = attrs.evolve(image, location=report.location, review_at=self._clock.seconds() + SOON)
             image = attrs.evolve(image, restart=image.restart and image.root_type != "ebs")
+            if report.receipt:
+                try:
+                    disk = self._links.redeemed(report.receipt)
+                except InvalidValue:
+                    return  # it waited too long; the sweep orders it again
+                image = attrs.evolve(image, files=(disk, *image.files), size=disk.size)
             image = yield self._settled(image)
         else:
             image = moved(image, "fail", report.message or "its host could not copy the disk")

@@ -24,7 +24,7 @@ from fabric.ids import new_id
 from fabric.image.interface import FileOrder, IStoreDoor
 from fabric.model.image import Image, ImageFile, file_counter
 from fabric.model.record import ALL
-from fabric.objectstore.links import RECEIPT_SECONDS, Signer, image_path
+from fabric.objectstore.links import IMAGES, RECEIPT_SECONDS, Signer, image_path
 from fabric.store.interface import IStore, Query
 
 UPLOAD_SECONDS = 3600.0
@@ -76,6 +76,24 @@ class FileLinks:
             FileOrder(file.role, file.digest, file.format, file.size, file.disk_bytes, self._link(file))
             for file in files
         )
+
+    def upload(self) -> str:
+        """
+        A link by which a host may bring a disk (POST); empty without an object store.
+        """
+        try:
+            return self.required.link("POST", IMAGES, LINK_SECONDS, role="disk")
+        except Unsupported:
+            return ""
+
+    def redeemed(self, receipt: str) -> ImageFile:
+        """
+        The file that the store gave a receipt for.
+
+        @raise InvalidValue: it is not good.
+        """
+        role, stored = self.required.redeem(receipt)
+        return ImageFile(role, stored.digest, stored.format, stored.size, stored.disk_bytes)
 
     def _link(self, file: ImageFile) -> str:
         try:
@@ -157,8 +175,8 @@ class ImageFiles:
         """
         files: dict[str, ImageFile] = {}
         for receipt in spec.receipts:
-            role, stored = self._links.required.redeem(receipt)
-            files[role] = ImageFile(role, stored.digest, stored.format, stored.size, stored.disk_bytes)
+            file = self._links.redeemed(receipt)
+            files[file.role] = file
         if "disk" not in files or len(files) != len(spec.receipts):
             raise InvalidValue("receipts", "", "one file of each role, and a disk")
         if "ramdisk" in files and "kernel" not in files:

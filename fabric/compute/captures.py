@@ -26,7 +26,7 @@ from fabric.compute.reporter import WAIT
 from fabric.compute.turns import Turns
 from fabric.errors import DriverFailure, FabricError
 from fabric.faults import IFaults
-from fabric.image.interface import CaptureOrder, ImageReport
+from fabric.image.interface import CaptureOrder, IKeepsCaptures, ImageReport, IUploader
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
 from fabric.volume.interface import AwaitedSnapshot, IVolumeWorker
@@ -66,10 +66,14 @@ class Captures:
         turns: Turns,
         machines: Machines,
         tell: Callable[[MachineReport, Context], None],
+        uploader: IUploader | None = None,
     ) -> None:
         """
         @param tell: takes what is to be reported of a machine.
+        @param uploader: brings copies to the object store; without one they
+            stay here.
         """
+        self._uploader = uploader
         self._machines = machines
         self._tell = tell
         self._made: OrderedDict[str, ImageReport] = OrderedDict()
@@ -87,8 +91,9 @@ class Captures:
 
         @raise Unavailable: the reports could not be sent; to be repeated.
         """
-        reports = []
-        for order in [decode(CaptureOrder, machine) for machine in machines]:
+        reports: list[ImageReport] = []
+        orders = [decode(CaptureOrder, machine) for machine in machines]
+        for order in orders:
             turn = self._turns.enter({order.id})
             try:
                 if turn.ready is not None:
@@ -100,8 +105,30 @@ class Captures:
             finally:
                 turn.leave_all()
         self._faults.reach("compute.image_captured")
+        for number, order in enumerate(orders):
+            reports[number] = yield self._brought(order, reports[number])
         cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, WAIT))
         yield cloud.report_images(self._host, [encode(report) for report in reports])
+        for report in reports:
+            if report.receipt and IKeepsCaptures.providedBy(self._driver):
+                yield IKeepsCaptures(self._driver).drop_captured(report.image)
+
+    @inlineCallbacks
+    def _brought(self, order: CaptureOrder, report: ImageReport) -> Generator[Deferred[Any], Any, ImageReport]:
+        """
+        Have the copy in the object store, too, where it can be.  The machine
+        need not wait for that.
+        """
+        wanted = order.upload and report.state == "made" and not order.copies
+        if self._uploader is None or not wanted or not IKeepsCaptures.providedBy(self._driver):
+            return report
+        try:
+            path = yield IKeepsCaptures(self._driver).captured_file(order.image)
+            uploading = self._uploader.upload(order.upload, path)
+            receipt = yield uploading.addTimeout(DRIVER_SECONDS, self._clock, too_long)
+        except FabricError as error:
+            return ImageReport(order.image, "failed", message=sentence(error))
+        return attrs.evolve(report, receipt=receipt)
 
     @inlineCallbacks
     def _quieted(self, order: CaptureOrder, context: Context) -> Generator[Deferred[Any], Any, ImageReport]:

@@ -10,6 +10,7 @@ The directory's file C{faults} is read while it runs.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 
 import attrs
@@ -23,6 +24,7 @@ from fabric.compute.console import Run, console_text
 from fabric.compute.interface import DiskOrder, Domain, IComputeDriver, IDomainWatcher, MachineOrder, Statistics
 from fabric.compute.screen import picture
 from fabric.errors import DriverFailure, NotFound, WrongState
+from fabric.image.interface import IKeepsCaptures
 from fabric.journal import Journal
 from fabric.model.codec import decode, encode
 from fabric.model.host import Capacity
@@ -99,7 +101,7 @@ class Guest:
         return attrs.evolve(self, state=state, order=order, runs=runs, condition=condition)
 
 
-@implementer(IComputeDriver)
+@implementer(IComputeDriver, IKeepsCaptures)
 class FakeHypervisor:
     """
     @ivar rehearsal: what goes wrong; L{Rehearsal.tell} it more.
@@ -169,6 +171,19 @@ class FakeHypervisor:
     def capture(self, id: str, image: str, restart: bool) -> Deferred[str]:
         """See L{IComputeDriver.capture}; stopping, copying and starting take no time."""
         return self.rehearsal.perform("capture", id, partial(self._capture, id, image, restart))
+
+    def captured_file(self, image: str) -> Deferred[str]:
+        """See L{IKeepsCaptures.captured_file}; a sector that nobody can boot."""
+        path = os.path.join(self._directory, f"captured-{image}")
+        with open(path, "wb") as opened:
+            opened.write(f"captured as {image}\n".encode().ljust(512, b"\0"))
+        return succeed(path)
+
+    def drop_captured(self, image: str) -> Deferred[None]:
+        """See L{IKeepsCaptures.drop_captured}."""
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._directory, f"captured-{image}"))
+        return succeed(None)
 
     def console_output(self, id: str) -> Deferred[bytes]:
         """See L{IComputeDriver.console_output}."""

@@ -14,6 +14,7 @@ from fabric.compute.interface import IComputeDriver, IComputeWorker
 from fabric.compute.worker import ComputeWorker
 from fabric.faults import IFaults
 from fabric.heartbeat import Heartbeat
+from fabric.image.interface import IUploader
 from fabric.periodic import Periodic
 from fabric.rpc.interface import Address, IQueue
 from fabric.worker import WorkerService
@@ -39,6 +40,7 @@ class ComputeService(WorkerService):
         report_interval: float = 10.0,
         adopt_interval: float = 300.0,
         grace: float = 20.0,
+        uploader: IUploader | None = None,
     ) -> None:
         """
         @param concurrency: how many machines the driver is given at once.
@@ -46,8 +48,9 @@ class ComputeService(WorkerService):
         @param report_interval: seconds between heartbeats.
         @param adopt_interval: seconds between reports of all that is here.
         @param grace: seconds for what is in hand when it is stopped.
+        @param uploader: brings copies of disks to the object store.
         """
-        self.worker = worker = ComputeWorker(host, driver, queue, clock, faults, concurrency)
+        self.worker = worker = ComputeWorker(host, driver, queue, clock, faults, concurrency, uploader=uploader)
         self._driver = driver
         self._opened = False
         super().__init__(

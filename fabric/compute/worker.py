@@ -39,6 +39,7 @@ from fabric.compute.reporter import WAIT, Reporter
 from fabric.compute.turns import Turn, Turns
 from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, NotFound, Unavailable
 from fabric.faults import IFaults, NoFaults
+from fabric.image.interface import IUploader
 from fabric.model.codec import decode, encode
 from fabric.network.interface import INetworkWorker
 from fabric.rpc.interface import Address, Context, IQueue
@@ -78,11 +79,13 @@ class ComputeWorker(Answers):
         faults: IFaults | None = None,
         concurrency: int = 16,
         linger: float = 0.005,
+        uploader: IUploader | None = None,
     ) -> None:
         """
         @param host: this host's name in the cloud.
         @param concurrency: how many machines the driver is given at once.
         @param linger: seconds for which a report waits for others.
+        @param uploader: brings copies of disks to the object store.
         """
         self._host = host
         self._driver = driver
@@ -95,7 +98,7 @@ class ComputeWorker(Answers):
         self._reporter = Reporter(host, queue, clock, linger)
         self._disks = Disks(host, driver, queue, clock, self._faults, self._turns)
         self._captures = Captures(
-            host, driver, queue, clock, self._faults, self._turns, self._machines, self._report
+            host, driver, queue, clock, self._faults, self._turns, self._machines, self._report, uploader
         )
         self._migrations = Migrations(
             host, driver, queue, clock, self._faults, self._turns, self._machines, self._reporter

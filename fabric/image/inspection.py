@@ -27,6 +27,9 @@ LIMITED = 'ulimit -v 2097152; ulimit -t 30; ulimit -f 0; exec qemu-img info --ou
 NOT_THERE = 127
 """The shell's status for a command that is not installed."""
 
+SECTOR = 512
+"""Bytes of which disks have a whole number."""
+
 LONGEST = 1 << 20
 """Bytes of what it may say."""
 
@@ -73,13 +76,18 @@ class Inspector:
         self._seconds = seconds
 
     @inlineCallbacks
-    def disk_bytes(self, path: str, format: str) -> Generator[Deferred[Any], Any, int]:
+    def disk_bytes(self, path: str, format: str, size: int) -> Generator[Deferred[Any], Any, int]:
         """
+        A raw disk is what it is; of others C{qemu-img} is asked.
+
         @param format: as L{fabric.image.header.disk_format} has it.
+        @param size: bytes of the file.
         @return: how large the disk is for a guest.
         @raise InvalidValue: it is no whole disk of that format, or too large.
         @raise Unavailable: C{qemu-img} is not there.
         """
+        if format == "raw":
+            return self._allowed(-(-size // SECTOR) * SECTOR, format)
         run = _Run()
         arguments = ["/bin/sh", "-c", LIMITED, format, path]
         self._reactor.spawnProcess(run, arguments[0], arguments, os.environ | {"LC_ALL": "C"})
@@ -105,6 +113,9 @@ class Inspector:
             raise InvalidValue(DISK, format, "it is not whole by itself")
         if found.get("encrypted"):
             raise InvalidValue(DISK, format, "it is encrypted")
+        return self._allowed(size, format)
+
+    def _allowed(self, size: int, format: str) -> int:
         if not 0 < size <= self._largest:
             raise InvalidValue(DISK, format, f"guests would see {size} bytes; at most {self._largest} are allowed")
         return size

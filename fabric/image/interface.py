@@ -45,12 +45,15 @@ class CaptureOrder:
         are whole.
     @ivar copies: of a machine that boots from a volume: what is made while it
         is stopped, instead of a copy of a disk of its own.
+    @ivar upload: a link for POST by which the copy is brought to the object
+        store; empty where there is none.
     """
 
     id: str
     image: str
     restart: bool = False
     copies: tuple[AwaitedSnapshot, ...] = ()
+    upload: str = ""
 
 
 @attrs.frozen
@@ -60,12 +63,44 @@ class ImageReport:
 
     @ivar state: C{made} or C{failed}.
     @ivar location: where the bytes are, in the image store's terms.
+    @ivar receipt: the object store's, if the copy was brought there.
     """
 
     image: str
     state: str
     location: str = ""
     message: str = ""
+    receipt: str = ""
+
+
+class IKeepsCaptures(Interface):
+    """
+    A compute driver whose copies of disks are files, to be brought to the
+    image store.
+    """
+
+    def captured_file(image: str) -> Deferred[str]:
+        """
+        @return: the path of the copy that C{capture} made.
+        """
+
+    def drop_captured(image: str) -> Deferred[None]:
+        """The copy is elsewhere now: remove it.  Nothing when it is not there."""
+
+
+class IUploader(Interface):
+    """
+    Brings files to the image store.
+    """
+
+    def upload(link: str, path: str) -> Deferred[str]:
+        """
+        Bring a file; the caller bounds the time.  Repeating is safe.
+
+        @param link: for POST.
+        @return: the store's receipt.
+        @raise DriverFailure: it can't be read, or the store does not take it.
+        """
 
 
 class IImageCache(Interface):

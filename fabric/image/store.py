@@ -92,7 +92,7 @@ class FileStore:
         its name.
         """
         format = disk_format(head, size) if role == "disk" else "raw"
-        disk_bytes = (yield self._inspector.disk_bytes(path, format)) if role == "disk" else 0
+        disk_bytes = (yield self._inspector.disk_bytes(path, format, size)) if role == "disk" else 0
         stored = StoredFile(digest, format, size, disk_bytes, self._clock.seconds())
         yield self._in_thread(self._name, path, stored)
         self.log.info("{role} {digest} is in the store, {size} bytes", role=role, digest=digest, size=size)

@@ -1,7 +1,9 @@
 """
-Image files over HTTP: GET and HEAD with ranges, PUT, DELETE, each by a link of its own.
+Image files over HTTP: GET and HEAD with ranges, PUT, DELETE, each by a link of its
+own; and POST, for those who get a link before they know the digest, which is
+then the header C{X-Digest}.
 
-The answer to HEAD and PUT carries the header C{X-Receipt}, by which the
+The answer to HEAD, PUT and POST carries the header C{X-Receipt}, by which the
 cloud's logic believes that the file is here and what it is.
 
 @see: U{https://www.rfc-editor.org/rfc/rfc9110#name-range-requests}
@@ -20,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from fabric.errors import Denied, InvalidValue, NotFound
+from fabric.errors import Denied, InvalidValue, NotFound, Unavailable
 from fabric.image.interface import IImageStore, IIncoming, StoredFile
 from fabric.objectstore.interface import IHandler
 from fabric.objectstore.links import IMAGES, Signer
@@ -64,16 +66,22 @@ class Images:
     def _handler(self, request: Any, fields: dict[str, str]) -> IHandler:
         digest = request.place.removeprefix(IMAGES).strip("/")
         if request.verb == "PUT":
-            if request.length is not None and request.length > self._largest:
-                return Refusal(request, 413, f"a file may have at most {self._largest} bytes")
-            return Upload(request, self._store.receive(digest, fields.get("role", "")), fields["role"], self._signer)
+            return self._upload(request, digest, fields)
         if request.verb in ("GET", "HEAD") and digest:
             return Answer(request, lambda: self._send(request, digest, fields.get("role", "")))
         if request.verb == "GET":
             return Answer(request, lambda: self._send_list(request))
         if request.verb == "DELETE":
             return Answer(request, lambda: self._delete(request, digest, fields.get("unused_since", "")))
-        return Refusal(request, 405, "only GET, HEAD, PUT and DELETE are answered here")
+        if request.verb == "POST" and not digest:
+            return self._upload(request, request.header("x-digest"), fields)
+        return Refusal(request, 405, "only GET, HEAD, PUT, POST and DELETE are answered here")
+
+    def _upload(self, request: Any, digest: str, fields: dict[str, str]) -> IHandler:
+        if request.length is not None and request.length > self._largest:
+            return Refusal(request, 413, f"a file may have at most {self._largest} bytes")
+        role = fields.get("role", "")
+        return Upload(request, self._store.receive(digest, role), role, self._signer)
 
     @inlineCallbacks
     def _send(self, request: Any, digest: str, role: str) -> Generator[Deferred[Any], Any, None]:
@@ -166,6 +174,8 @@ def fail(request: Any, failure: Failure, log: Logger) -> None:
     error = failure.value
     if isinstance(error, NotFound):
         status, why = 404, f"there is no {error.kind} {error.id}"
+    elif isinstance(error, Unavailable):
+        status, why = 503, f"{error.service}: {error.why}"
     elif isinstance(error, InvalidValue):
         status, why = 400, f"{error.name} {error.value}: {error.why}"
     else:

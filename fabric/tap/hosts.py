@@ -7,9 +7,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from twisted.internet.threads import deferToThread
+
 from fabric.command import Commands
 from fabric.compute.service import ComputeService
 from fabric.faults import IFaults
+from fabric.image.upload import Uploader
 from fabric.network.service import NetworkService
 from fabric.settings import Settings
 from fabric.tap.hypervisors import compute_driver
@@ -40,6 +43,7 @@ def compute(reactor: Any, settings: Settings, queue: Any, points: IFaults) -> Co
         prefetch=settings.queue.prefetch,
         report_interval=settings.controller.report_interval,
         adopt_interval=settings.compute.adopt_interval,
+        uploader=Uploader(reactor, deferToThread),
     )
 
 

@@ -81,6 +81,8 @@ class ImageAddTests(TestCase):
             kept = sorted(os.listdir(process.data / "images" / "files"))
             self.assertEqual(len(kept), 3)
             self._launched(self.ec2(process), made, kept)
+            self._captured(self.ec2(process), process.data / "images" / "files")
+            kept = sorted(os.listdir(process.data / "images" / "files"))
             again = self.manage("image", "add", "tiny", *files)
             self.assertEqual((again.returncode, made["image"] in again.stderr or "exists" in again.stderr), (3, True))
             process.end(signal.SIGKILL)
@@ -102,15 +104,32 @@ class ImageAddTests(TestCase):
         run = ec2.run_instances(ImageId=made["image"], InstanceType="m1.tiny", MinCount=1, MaxCount=1)
         id = run["Instances"][0]["InstanceId"]
 
-        def console() -> str:
-            output = ec2.get_console_output(InstanceId=id).get("Output", "")
-            return output if "login:" in output else base64.b64decode(output or "").decode("utf-8", "replace")
-
-        await_true(lambda: "login:" in console(), "the guest's console", 30)
+        await_true(lambda: "login:" in self.console(ec2, id), "the guest's console", 30)
         for role in ("disk", "kernel", "ramdisk"):
-            named = re.search(rf"{role} ([0-9a-f]{{12}})", console())
+            named = re.search(rf"{role} ([0-9a-f]{{12}})", self.console(ec2, id))
             self.assertIsNotNone(named)
             self.assertTrue(any(digest.startswith(named[1]) for digest in kept))  # type: ignore[index]
+
+    def _captured(self, ec2: Any, files: Path) -> None:
+        """An image made of an instance is brought to the store, and so may be launched on any host."""
+        [[instance]] = [each["Instances"] for each in ec2.describe_instances()["Reservations"]]
+        before = set(os.listdir(files))
+        image = ec2.create_image(InstanceId=instance["InstanceId"], Name="captured")["ImageId"]
+
+        def state() -> str:
+            return str(ec2.describe_images(ImageIds=[image])["Images"][0]["State"])
+
+        await_true(lambda: state() != "pending", "the image", 30)
+        self.assertEqual(state(), "available")
+        [digest] = set(os.listdir(files)) - before
+        run = ec2.run_instances(ImageId=image, InstanceType="m1.tiny", MinCount=1, MaxCount=1)
+        id = run["Instances"][0]["InstanceId"]
+        await_true(lambda: f"disk {digest[:12]}, kernel " in self.console(ec2, id).replace("ramdisk", "and"), "it", 30)
+
+    def console(self, ec2: Any, id: str) -> str:
+        """An instance's console."""
+        output = ec2.get_console_output(InstanceId=id).get("Output", "")
+        return output if "login:" in output else base64.b64decode(output or "").decode("utf-8", "replace")
 
     def test_refused(self) -> Deferred[None]:
         """A disk that guests may not be given is refused with the reason, and a file that is not there."""

@@ -31,6 +31,7 @@ from fabric.image.download import Downloader
 from fabric.image.inspection import Inspector
 from fabric.image.interface import FileOrder, IImageCache, IImageStore, IIncoming
 from fabric.image.store import FileStore
+from fabric.image.upload import Uploader
 from fabric.objectstore.images import Images
 from fabric.objectstore.links import IMAGES, Signer, image_path
 from fabric.objectstore.site import Site
@@ -302,6 +303,37 @@ class DoorTests(DoorCase):
             status, _, _ = yield self.ask("DELETE", self.link("DELETE", data))
             self.assertEqual(status, 204)
         self.assertEqual((yield self.store.files()), [])
+
+
+class UploadTests(DoorCase):
+    """
+    A host that brings a file.
+    """
+
+    @inlineCallbacks
+    def test_brought(self) -> Steps:
+        """A file is brought by a link that was made before its digest was known."""
+        path = Path(self.mktemp()).absolute()
+        path.write_bytes(os.urandom(3 << 20))
+        link = self.signer.link("POST", IMAGES, 60, role="disk")
+        receipt = yield Uploader(_reactor, deferToThread).upload(link, str(path))
+        role, stored = self.signer.redeem(receipt)
+        self.assertEqual((role, stored.digest, stored.disk_bytes), ("disk", digest_of(path.read_bytes()), 3 << 20))
+        self.assertEqual((yield self.store.read(stored.digest, 0, 9 << 20)), path.read_bytes())
+
+    @inlineCallbacks
+    def test_not_taken(self) -> Steps:
+        """What the store does not take, or what is not there, is said with the reason."""
+        path = Path(self.mktemp()).absolute()
+        path.write_bytes(b"KDMV")
+        uploader = Uploader(_reactor, deferToThread)
+        link = self.signer.link("POST", IMAGES, 60, role="disk")
+        error = yield self.assertFailure(uploader.upload(link, str(path)), DriverFailure)
+        self.assertIn("VMDK", str(error))
+        error = yield self.assertFailure(uploader.upload(link[:-1] + "x", str(path)), DriverFailure)
+        self.assertIn("signature", str(error))
+        error = yield self.assertFailure(uploader.upload(link, str(path) + "-not"), DriverFailure)
+        self.assertIn("No such file", str(error))
 
 
 def _claim(link: str, header: str, body: bytes) -> bytes:

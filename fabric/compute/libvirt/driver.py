@@ -25,7 +25,7 @@ from fabric.compute.libvirt.files import ImageFiles, Store
 from fabric.compute.libvirt.power import Power
 from fabric.compute.libvirt.watch import Watch
 from fabric.errors import DriverFailure, NotFound
-from fabric.image.interface import IImageCache
+from fabric.image.interface import IImageCache, IKeepsCaptures
 from fabric.model.host import Capacity
 from fabric.settings import Libvirt
 
@@ -36,7 +36,7 @@ ASK_AGAIN = 2.0
 """Seconds until a guest is asked again to let go of a volume; one that boots does not hear."""
 
 
-@implementer(IComputeDriver)
+@implementer(IKeepsCaptures, IComputeDriver)
 class LibvirtHypervisor:
     """
     Orders to one guest are carried out one after the other, whoever gives them.
@@ -260,6 +260,14 @@ class LibvirtHypervisor:
     def capture(self, id: str, image: str, restart: bool) -> Deferred[str]:
         """See L{IComputeDriver.capture}; where it says, is under the driver's directory."""
         return self._watch.order(id, partial(self._capture.make, id, image, restart))
+
+    def captured_file(self, image: str) -> Deferred[str]:
+        """See L{IKeepsCaptures.captured_file}."""
+        return self._connection.work(self._store.captured, image)
+
+    def drop_captured(self, image: str) -> Deferred[None]:
+        """See L{IKeepsCaptures.drop_captured}."""
+        return self._connection.work(self._store.drop_captured, image)
 
     # Questions.
 

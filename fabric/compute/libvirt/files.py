@@ -11,6 +11,7 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 
@@ -189,6 +190,11 @@ class Store:
         directory = os.path.join(self._directory, "captures")
         self._own_directory(directory, 0o700)
         return os.path.join(directory, image + ".qcow2")
+
+    def drop_captured(self, image: str) -> None:
+        """Remove that copy."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.captured(image))
 
     def copy(self, source: str, target: str) -> None:
         """Copy a disk that no guest writes to, without what it is built on.  Nothing when it is there."""
