@@ -83,7 +83,7 @@ class LibvirtFixtures:
     Drivers whose guests are gone when the test is.
     """
 
-    timeout = 120
+    timeout = 200
     options = {}
 
     @inlineCallbacks
@@ -145,7 +145,7 @@ class LibvirtFixtures:
         return DiskOrder(f"vol-{number:017x}", machine, device, "here", 2, connection=connection)
 
     @inlineCallbacks
-    def until(self, probe, seconds=60.0):
+    def until(self, probe, seconds=90.0):
         """Look until C{probe} says something; the reactor is free meanwhile."""
         ends = reactor.seconds() + seconds
         while True:
@@ -155,7 +155,7 @@ class LibvirtFixtures:
             self.assertTrue(reactor.seconds() < ends, "not in time")
             yield deferLater(reactor, 0.05)
 
-    def said(self, id, what, seconds=60.0):
+    def said(self, id, what, seconds=90.0):
         """Fires when the guest's console has said something."""
 
         @inlineCallbacks

@@ -1,0 +1,384 @@
+"""
+What real guests do under the libvirt driver, besides the contract.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import attrs
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults, inlineCallbacks
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from fabric.compute.interface import DiskOrder
+from fabric.errors import DriverFailure, WrongState
+from fabric.testing.tgtd import PASSWORD, USER, PrivateTgtd
+from tests.integration.libvirt_guests import RACK, LibvirtFixtures
+
+TOLD = 10.0
+"""Seconds within which the watcher hears of a guest.  It hears as soon as libvirt says so, which on a machine
+that is not busy takes it less than one."""
+
+POWER = b"FABRIC power button"
+UP = b"FABRIC disk added vda"
+
+
+class NewsTests(LibvirtFixtures, TestCase):
+    """
+    The watcher hears what is done to guests from outside, and what they do themselves.
+    """
+
+    @inlineCallbacks
+    def setUp(self):
+        """One guest."""
+        yield super().setUp()
+        self.name = self.machine(1).id
+        yield self.driver.spawn(self.machine(1))
+
+    @inlineCallbacks
+    def told(self, seconds=TOLD):
+        """The next news, as the state and the reason."""
+
+        def probe():
+            return self.watcher.news[:]
+
+        [(domain, reason)] = yield self.until(probe, seconds)
+        self.watcher.news.clear()
+        self.assertEqual((domain.id, domain.order), (self.name, 1))
+        return domain.condition or domain.state, reason
+
+    @inlineCallbacks
+    def test_killed(self):
+        """A guest whose process is killed crashed."""
+        os.kill(self.libvirtd.pid_of(self.name), signal.SIGKILL)
+        state, reason = yield self.told()
+        self.assertEqual(state, "crashed")
+        self.assertIn("killed", reason)
+        [domain] = yield self.driver.domains()
+        self.assertEqual((domain.state, domain.order), ("crashed", 1))
+
+    @inlineCallbacks
+    def test_destroyed(self):
+        """One that virsh destroys is stopped, and one that it starts runs."""
+        yield deferToThread(self.libvirtd.virsh, "destroy", self.name)
+        state, reason = yield self.told()
+        self.assertEqual(state, "stopped")
+        self.assertIn("from outside", reason)
+        yield deferToThread(self.libvirtd.virsh, "start", self.name)
+        state, reason = yield self.told()
+        self.assertEqual(state, "running")
+
+    @inlineCallbacks
+    def test_paused(self):
+        """One that virsh pauses runs, and is said to stand still."""
+        yield deferToThread(self.libvirtd.virsh, "suspend", self.name)
+        self.assertEqual((yield self.told())[0], "paused")
+        yield deferToThread(self.libvirtd.virsh, "resume", self.name)
+        self.assertEqual((yield self.told())[0], "running")
+
+    @inlineCallbacks
+    def test_undefined(self):
+        """One that is removed altogether is stopped."""
+        yield deferToThread(self.libvirtd.virsh, "destroy", self.name)
+        yield self.told()
+        yield self.driver.spawn(self.machine(1))
+        yield deferToThread(self.libvirtd.virsh, "undefine", self.name)
+        yield deferToThread(self.libvirtd.virsh, "destroy", self.name)
+        state, reason = yield self.told()
+        self.assertEqual(state, "stopped")
+        self.assertIn("removed", reason)
+
+    @inlineCallbacks
+    def test_shut_itself_down(self):
+        """One that shuts itself down is stopped, and it is said that it was the guest."""
+        yield self.said(self.name, UP)
+
+        @inlineCallbacks
+        def pressed():
+            yield deferToThread(self.libvirtd.virsh, "shutdown", self.name, "--mode", "acpi")
+            return POWER in (yield self.driver.console_output(self.name))
+
+        yield self.until(pressed)
+        self.assertEqual((yield self.told(30.0)), ("stopped", "The guest shut itself down."))
+
+    @inlineCallbacks
+    def test_killed_while_ordered(self):
+        """One that is killed while an order to it is carried out is told of, too."""
+        paused = self.driver.pause(self.name)
+        os.kill(self.libvirtd.pid_of(self.name), signal.SIGKILL)
+        yield paused.addErrback(lambda failure: failure.trap(DriverFailure, WrongState))
+        if self.watcher.news:
+            self.assertEqual((yield self.told())[0], "crashed")
+        else:
+            # The order failed, and says so itself.
+            self.assertEqual([domain.state for domain in (yield self.driver.domains())], ["crashed"])
+
+
+class RestartTests(LibvirtFixtures, TestCase):
+    """
+    libvirtd goes away and comes back.
+    """
+
+    @inlineCallbacks
+    def test_restarted(self):
+        """Guests run on, orders wait, and what happened meanwhile is told."""
+        yield gatherResults([self.driver.spawn(self.machine(number)) for number in (1, 2)])
+        lost = self.libvirtd.pid_of(self.machine(2).id)
+        yield deferToThread(self.libvirtd.kill)
+        os.kill(lost, signal.SIGKILL)
+        spawned = self.driver.spawn(self.machine(3))
+        asked = self.driver.domains()
+        yield deferToThread(self.libvirtd.start)
+        yield spawned
+        domains = yield asked
+        self.assertIn(("running", 1), [(domain.state, domain.order) for domain in domains])
+        yield self.until(lambda: self.watcher.news, 10.0)
+        self.assertEqual([domain.id for domain, _ in self.watcher.news], [self.machine(2).id])
+        states = {domain.id: domain.state for domain in (yield self.driver.domains())}
+        self.assertEqual([states[self.machine(number).id] == "running" for number in (1, 2, 3)], [True, False, True])
+        os.kill(self.libvirtd.pid_of(self.machine(1).id), signal.SIGKILL)
+        yield self.until(lambda: len(self.watcher.news) == 2, TOLD)
+
+    @inlineCallbacks
+    def test_restarted_under_load(self):
+        """Orders that are in hand when it is killed are carried out all the same."""
+        spawned = [self.driver.spawn(self.machine(number)) for number in (1, 2)]
+        yield deferLater(reactor, 0.4, deferToThread, self.libvirtd.kill)
+        yield deferToThread(self.libvirtd.start)
+        yield gatherResults(spawned)
+        states = [domain.state for domain in (yield self.driver.domains())]
+        self.assertEqual(states, ["running", "running"])
+        yield gatherResults([self.driver.destroy(self.machine(number).id) for number in (1, 2)])
+
+    @inlineCallbacks
+    def test_never_back(self):
+        """Orders give up on one that does not come back, and say so."""
+        driver = self.make(self.libvirtd, self.place, reconnect_seconds=1.0)
+        yield driver.start(self.watcher)
+        self.addCleanup(driver.stop)
+        yield deferToThread(self.libvirtd.kill)
+        try:
+            failure = yield self.assertFailure(driver.domains(), DriverFailure)
+            self.assertIn("does not answer", failure.what)
+        finally:
+            yield deferToThread(self.libvirtd.start)
+
+
+class BootTests(LibvirtFixtures, TestCase):
+    """
+    Guests that boot, are asked, and keep their disks.
+    """
+
+    options = {"shutdown_seconds": 60.0, "reboot_seconds": 60.0}
+
+    @inlineCallbacks
+    def test_asked(self):
+        """A guest is asked by its power button to reboot, and to stop; its disk stays the same and is its own."""
+        order = self.machine(1)
+        yield self.driver.spawn(order)
+        disk = Path(self.place, "guests", order.id, "root.qcow2")
+        made = disk.stat().st_ino
+        yield self.said(order.id, UP)
+        process = self.libvirtd.pid_of(order.id)
+        yield self.driver.reboot(order.id, False, 2)
+        self.assertEqual(self.libvirtd.pid_of(order.id), process)
+        self.assertIn(POWER, (yield self.driver.console_output(order.id)))
+
+        @inlineCallbacks
+        def ready_again():
+            return (yield self.driver.console_output(order.id)).count(UP) == 2
+
+        yield self.until(ready_again)
+        yield self.driver.shut_down(order.id, False, 3)
+        self.assertEqual((yield self.driver.console_output(order.id)).count(POWER), 2)
+        yield self.driver.spawn(attrs.evolve(self.machine(1, 4)))
+        self.assertEqual(disk.stat().st_ino, made)
+        self.assertEqual(self.watcher.news, [])
+
+    @inlineCallbacks
+    def test_size(self):
+        """A guest has the disk, the memory and the processors of its type."""
+        order = attrs.evolve(self.machine(1), flavor=attrs.evolve(self.machine(1).flavor, ephemeral_gb=1))
+        yield self.driver.spawn(order)
+        yield self.said(order.id, b"FABRIC disk added vdb 2097152 ")
+        yield self.said(order.id, b"FABRIC root 1024 MB")
+        statistics = yield self.driver.statistics(order.id)
+        self.assertEqual(statistics.memory_mb, 96)
+        self.assertTrue(statistics.cpu_seconds > 0 and statistics.disk_read > 0, statistics)
+
+    @inlineCallbacks
+    def test_pc(self):
+        """The older board boots and takes volumes as well, and gives them back."""
+        yield self.driver.stop()
+        self.driver = self.make(self.libvirtd, self.place, machine="pc")
+        yield self.driver.start(self.watcher)
+        order = self.machine(1)
+        yield self.driver.spawn(order)
+        disk = self.make_disk(1, order.id, "/dev/sdf")
+        yield self.said(order.id, UP)
+        yield self.driver.attach_disk(disk)
+        yield self.said(order.id, b"FABRIC disk added vdb 16384 (512-byte blocks) serial vol00000000000000001")
+        yield self.driver.detach_disk(order.id, disk.volume, False)
+        yield self.said(order.id, b"FABRIC disk removed vdb")
+
+
+class FilesTests(LibvirtFixtures, TestCase):
+    """
+    The files of guests.
+    """
+
+    @inlineCallbacks
+    def test_private(self):
+        """Nobody else may read a guest's files, and they go with it."""
+        order = attrs.evolve(self.machine(1), flavor=attrs.evolve(self.machine(1).flavor, ephemeral_gb=1))
+        yield self.driver.spawn(order)
+        directory = Path(self.place, "guests", order.id)
+        modes = {path.name: oct(path.stat().st_mode & 0o777) for path in directory.iterdir()}
+        self.assertEqual(modes, dict.fromkeys(("root.qcow2", "scratch.raw", "console.log"), "0o600"))
+        self.assertEqual(oct(directory.stat().st_mode & 0o777), "0o700")
+        yield self.driver.destroy(order.id)
+        self.assertFalse(directory.exists())
+
+    @inlineCallbacks
+    def test_broken_off(self):
+        """A spawn that was broken off at any step is completed by the next."""
+        order = self.machine(1)
+        store = self.driver._store
+        yield deferToThread(store.make, order.id)
+        Path(self.place, "guests", order.id, "root.qcow2.part").write_bytes(b"half")
+        yield self.driver.spawn(order)
+        yield deferToThread(self.libvirtd.virsh, "destroy", order.id)
+        yield self.driver.spawn(order)
+        yield deferToThread(self.libvirtd.virsh, "destroy", order.id)
+        yield deferToThread(self.libvirtd.virsh, "undefine", order.id)
+        yield self.driver.destroy(order.id)
+        self.assertFalse(Path(self.place, "guests", order.id).exists())
+
+    @inlineCallbacks
+    def test_disk_lost(self):
+        """A guest whose disk is lost is not booted from an empty one."""
+        order = self.machine(1)
+        yield self.driver.spawn(order)
+        yield self.driver.shut_down(order.id, True, 2)
+        Path(self.place, "guests", order.id, "root.qcow2").unlink()
+        failure = yield self.assertFailure(self.driver.spawn(self.machine(1, 3)), DriverFailure)
+        self.assertIn("not there any more", failure.what)
+
+    @inlineCallbacks
+    def test_bases_stay(self):
+        """The cache is told which files guests are built on, as long as they are there."""
+        order = self.machine(1)
+        yield self.driver.spawn(order)
+        self.assertEqual(self.images.kept, {file.digest for file in order.files})
+        yield self.driver.destroy(order.id)
+        self.assertEqual(self.images.kept, frozenset())
+
+    @inlineCallbacks
+    def test_captured(self):
+        """A disk is copied whole, running or not: what is copied is built on nothing, and boots."""
+        order = self.machine(1)
+        yield self.driver.spawn(order)
+        yield self.said(order.id, UP)
+        for image, act in (
+            ("ami-1", lambda: None),
+            ("ami-2", lambda: self.driver.shut_down(order.id, True, 2)),
+        ):
+            yield act()
+            where = yield self.driver.capture(order.id, image, False)
+            self.assertEqual(where, f"captured/{image}")
+            path = Path(self.place, "captures", f"{image}.qcow2")
+            told = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", str(path)]))
+            self.assertEqual((told["format"], told["virtual-size"]), ("qcow2", 1024**3))
+            self.assertNotIn("backing-filename", told)
+            self.assertEqual(oct(path.stat().st_mode & 0o777), "0o600")
+        self.images = type(self.images)(disk=str(path), kernel=self.guest.kernel, ramdisk=self.guest.ramdisk)
+        self.driver._images = self.images
+        copy = self.machine(2)
+        yield self.driver.spawn(copy)
+        yield self.said(copy.id, UP)
+
+
+class IscsiTests(LibvirtFixtures, TestCase):
+    """
+    Volumes of an iSCSI target.
+    """
+
+    @inlineCallbacks
+    def setUp(self):
+        """A target in the host's namespace."""
+        yield super().setUp()
+        self.target = PrivateTgtd(RACK.namespaces, "a")
+        self.addCleanup(deferToThread, self.target.remove)
+        yield deferToThread(self.target.start)
+
+    @inlineCallbacks
+    def order(self, number, machine, device, password=PASSWORD):
+        """A volume exported to the host."""
+        yield deferToThread(self.target.export, number, 8)
+        connection = self.target.connection(number) | {"user": USER, "secret": password}
+        return DiskOrder(f"vol-{number:017x}", machine, device, "here", 2, connection=connection)
+
+    @inlineCallbacks
+    def test_attached(self):
+        """One is attached with its password to a guest that runs, taken away, and had at boot."""
+        one = self.machine(1)
+        disk = yield self.order(1, one.id, "/dev/sdf")
+        yield self.driver.spawn(one)
+        yield self.said(one.id, UP)
+        yield self.driver.attach_disk(disk)
+        yield self.said(one.id, b"FABRIC disk added vdf 16384 ")
+        yield self.driver.detach_disk(one.id, disk.volume, False)
+        yield self.said(one.id, b"FABRIC disk removed")
+        yield self.driver.shut_down(one.id, True, 2)
+        yield self.driver.spawn(attrs.evolve(self.machine(1, 3), disks=(disk,)))
+        yield self.said(one.id, b"16384 (512-byte blocks) serial vol00000000000000001")
+
+    @inlineCallbacks
+    def test_wrong_password(self):
+        """With a wrong password it is not attached, and nothing of it is left."""
+        one = self.machine(1)
+        disk = yield self.order(1, one.id, "/dev/sdf", "wrong-password")
+        yield self.driver.spawn(one)
+        failure = yield self.assertFailure(self.driver.attach_disk(disk), DriverFailure)
+        self.assertIn("log in", failure.what)
+        yield self.driver.detach_disk(one.id, disk.volume, True)
+        self.assertEqual((yield self.disks(one.id)), {})
+        self.assertEqual((yield deferToThread(self.libvirtd.virsh, "secret-list")).strip(), "")
+
+    @inlineCallbacks
+    def disks(self, id):
+        """The volumes that a guest has."""
+        return next(domain.disks for domain in (yield self.driver.domains()) if domain.id == id)
+
+
+class ProbeTests(LibvirtFixtures, TestCase):
+    """
+    Whether KVM is believed in.
+    """
+
+    @inlineCallbacks
+    def test_found_out(self):
+        """It is found out whether KVM runs guests, once; asked for where it does not, the driver says so."""
+        place = self.mktemp()
+        first = self.make(self.libvirtd, place, virt_type="auto")
+        yield first.start(self.watcher)
+        self.addCleanup(first.stop)
+        found = (yield first.capacity()).hypervisor
+        kept = json.loads(Path(place, "kvm-probe").read_text())
+        self.assertEqual(found, "qemu" if kept["why"] else "kvm")
+        before = Path(place, "kvm-probe").stat().st_mtime_ns
+        second = self.make(self.libvirtd, place, virt_type="kvm")
+        self.addCleanup(second.stop)
+        if found == "kvm":
+            yield second.start(self.watcher)
+        else:
+            failure = yield self.assertFailure(second.start(self.watcher), DriverFailure)
+            self.assertIn("KVM was asked for, but", failure.what)
+        self.assertEqual(Path(place, "kvm-probe").stat().st_mtime_ns, before)
