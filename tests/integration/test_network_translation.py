@@ -215,6 +215,30 @@ class TranslationTests(FilteredHost):
         self.assertEqual((yield self.later(client.recv, 100)), b"offer")
 
     @inlineCallbacks
+    def test_flushed(self) -> Steps:
+        """What somebody flushed is there again once it was looked for."""
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        yield self.later(self.host.run, "nft", "flush", "ruleset")
+        self.assertFalse((yield self.later(self.outside.reaches, FLOATING, 80)))
+        yield self.filter.verify()
+        self.assertTrue((yield self.later(self.outside.reaches, FLOATING, 80)))
+
+    @inlineCallbacks
+    def test_restarted(self) -> Steps:
+        """A new process's filters take the place of the old, and connections go on."""
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        with closing(self.first.listens(80)) as listening:
+            made = yield self.later(self.outside.connects, FLOATING, 80)
+            accepted, _ = listening.accept()
+        with closing(made), closing(accepted):
+            self.filter = self.filter_with(Outside("pub0", PUBLIC))
+            yield self.applied()
+            made.sendall(b"still")
+            self.assertEqual((yield self.later(accepted.recv, 100)), b"still")
+
+    @inlineCallbacks
     def test_others_untouched(self) -> Steps:
         """Tables, services and traffic that are not ours are as before, and none of ours is left in the end."""
         mine = "table inet mine { chain input { type filter hook input priority 5; tcp dport 9 counter; }; }"

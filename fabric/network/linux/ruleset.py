@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
+from socket import inet_aton
 from typing import Any
 
 import attrs
@@ -103,8 +104,8 @@ class _Public:
         first: dict[str, str] = {}
         for public, each in floating.items():
             first[each.private] = min(public, first.get(each.private, public))
-        led = sorted((int(ip_address(public)), public, private) for private, public in first.items())
-        self._numbers = [each[0] for each in led]
+        led = sorted((inet_aton(public), public, private) for private, public in first.items())
+        self._packed = [each[0] for each in led]
         self._led = [each[1:] for each in led]
 
     def within(self, group: GroupOrder) -> Neighbours:
@@ -115,8 +116,8 @@ class _Public:
         for rule in group.rules:
             if rule.peer and not rule.egress and not rule.peer.endswith("/0") and ":" not in rule.peer:
                 network = ip_network(rule.peer, strict=False)
-                first = bisect_left(self._numbers, int(network[0]))
-                found.update(self._led[first : bisect_right(self._numbers, int(network[-1]))])
+                first = bisect_left(self._packed, network[0].packed)
+                found.update(self._led[first : bisect_right(self._packed, network[-1].packed)])
         return tuple(sorted(found))
 
 

@@ -1,6 +1,7 @@
 """
 The cells of a host's packet filters: loading all of a thousand instances, and
-adding one to few and to many; beside C{nft} given the finished texts.
+adding one to few and to many, beside C{nft} given the finished texts; and what
+a new connection costs among few and among many, beside none of our rules.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from twisted.internet.threads import blockingCallFromThread
 from fabric.network.linux.nft import Nft
 from fabric.network.linux.packetfilter import PacketFilter
 from fabric.network.linux.ruleset import Outside, ruleset
-from fabric.network.linux.tables import change, whole
+from fabric.network.linux.tables import change, none, whole
 from fabric.testing.bench.cells import Effort
 from fabric.testing.bench.report import Results, Sample, Verdict
-from fabric.testing.hostnetworks import crowd, joined
+from fabric.testing.guests import NetnsGuest
+from fabric.testing.hostnetworks import NETWORK, crowd, joined
 from fabric.testing.namespaces import Namespaces
 
 SIZES = (0, 200, 1000)
@@ -38,12 +40,30 @@ def measure(results: Results, effort: Effort, reactor: Any) -> None:
     try:
         namespaces.make("host")
         host = _Host(results, reactor, Nft(reactor, namespaces.command("host", ["nft"])))
+        asks = _pair(namespaces)
         for _ in range(effort.rounds):
             host.load(SIZES[-1])
             for size in SIZES:
                 host.add(size, max(5, round(effort.seconds * 10)))
+                host.connect(max(size, 2), asks, max(50, round(effort.seconds * 200)))
     finally:
         namespaces.remove()
+
+
+def _pair(namespaces: Namespaces) -> Callable[[], Any]:
+    """
+    Plug the first two of every crowd.
+
+    @return: has one ask the other for a connection.
+    """
+    namespaces.run("host", ["ip", "link", "add", NETWORK.bridge, "type", "bridge", "forward_delay", "0"])
+    namespaces.run("host", ["ip", "link", "set", NETWORK.bridge, "up"])
+    ports = list(crowd(2).ports.values())
+    guests = [NetnsGuest(namespaces, "host", port.instance, port.mac) for port in ports]
+    for guest, port in zip(guests, ports, strict=True):
+        guest.plug(NETWORK.bridge)
+        guest.has_address(port.address + "/16")
+    return lambda: guests[0].reaches(ports[1].address, 22)
 
 
 class _Host:
@@ -78,6 +98,14 @@ class _Host:
         self._time(cell, "fabric", [partial(filters.apply, host) for host in more], size, partial(filters.apply, few))
         self._time(cell, "nft", [partial(self._nft.apply, text) for text in texts], size, self._undo(back))
 
+    def connect(self, size: int, asks: Callable[[], Any], count: int) -> None:
+        """New connections between two guests, which nobody takes, while so many are loaded."""
+        self._run(PacketFilter(self._nft, OUTSIDE).apply, crowd(size))
+        assert asks(), "the rules let nothing pass"
+        self._sample(f"rules-connect-{size}", "fabric", [asks] * count, 0)
+        self._run(self._nft.apply, none())
+        self._sample(f"rules-connect-{size}", "bare", [asks] * count, 0)
+
     def _undo(self, texts: list[str]) -> Callable[[], Any]:
         left = iter(texts)
         return lambda: self._nft.apply(next(left))
@@ -85,14 +113,20 @@ class _Host:
     def _time(
         self, cell: str, target: str, calls: list[Callable[[], Any]], size: int, after: Callable[[], Any] | None = None
     ) -> None:
+        then = None if after is None else partial(self._run, after)
+        self._sample(cell, target, [partial(self._run, call) for call in calls], size, then)
+
+    def _sample(
+        self, cell: str, target: str, calls: list[Callable[[], Any]], size: int, after: Callable[[], Any] | None = None
+    ) -> None:
         walls, cpu = [], 0.0
         for call in calls:
             before, began = _cpu(), time.perf_counter()
-            self._run(call)
+            call()
             walls.append(time.perf_counter() - began)
             cpu += _cpu() - before
             if after is not None:
-                self._run(after)
+                after()
         walls.sort()
         ops = len(walls)
         self._results.add(
@@ -128,3 +162,5 @@ def judge(results: Results) -> Iterator[Verdict]:
     for size in SIZES[1:]:
         ratio = results.ratio((f"rules-add-{size}", "fabric"), ("rules-add-0", "fabric"))
         yield Verdict(f"CPU of adding one to {size} over adding one to none", ratio, 1.5)
+    ratio = results.ratio((f"rules-connect-{most}", "fabric"), ("rules-connect-2", "fabric"), "p50_ms")
+    yield Verdict(f"time of a connection among {most} over one among 2", ratio, 1.2)
