@@ -193,6 +193,11 @@ class ObjectStore:
     directory: str = _setting("", "Where the files are; images in the data directory if empty.")
     file_gb: int = _setting(64, "GiB of the largest file.", validator=_from(1))
     disk_gb: int = _setting(1024, "GiB of the largest disk that an image may give to guests.", validator=_from(1))
+    first_image: str = _setting(
+        "",
+        "Directory of the image that cloud makes when it is missing: root.qcow2, and vmlinux and initrd.gz if that "
+        "does not boot by itself; empty for none.",
+    )
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ from twisted.application.service import IService
 from fabric.api.ec2.views import load_views
 from fabric.api.operations import Health
 from fabric.cloud.levels import Levels
+from fabric.command import Commands
 from fabric.metrics import Metrics
 from fabric.settings import Settings
 from fabric.tap import doors, firstrun, hosts, images, logic, transports
@@ -59,6 +60,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
         firstrun.administrator(settings, people, front),
         front.open("doors"),
         *doors.metadata(reactor, settings, metrics, store, settings.metadata.endpoint),
+        firstrun.first_image(Commands(reactor, seconds=300.0), settings),
         firstrun.greeting(settings, front),
         Step("keys", parts.key_pool.fill, transports.nothing),
     ]

@@ -12,15 +12,19 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from fabric.command import Commands
 from fabric.errors import AlreadyExists
 from fabric.manage import cloudrc
 from fabric.settings import Settings
 from fabric.tap.listening import Listening
-from fabric.tap.start import Step
+from fabric.tap.start import Refusal, Step
 from fabric.tap.transports import nothing
 from fabric.users.bootstrap import bootstrap
 from fabric.users.interface import User
 from fabric.users.ldap import LDAPDirectory
+
+FIRST_IMAGE = {"disk": "root.qcow2", "kernel": "vmlinux", "ramdisk": "initrd.gz"}
+"""The files of the first image, by what they are."""
 
 
 def administrator(settings: Settings, people: LDAPDirectory, front: Listening) -> Step:
@@ -81,6 +85,27 @@ def cloudrc_path(settings: Settings) -> Path:
     return Path(settings.data_dir) / cloudrc.NAME
 
 
+def first_image(commands: Commands, settings: Settings) -> Step:
+    """
+    @return: the step that has an image made of the files that the settings
+        name, by C{cloud-manage} as the first user; nothing when it is there.
+    """
+
+    @inlineCallbacks
+    def start() -> Generator[Deferred[Any], Any, None]:
+        directory = settings.objectstore.first_image
+        if not directory:
+            return
+        files = {role: os.path.join(directory, name) for role, name in FIRST_IMAGE.items()}
+        given = [word for role, path in files.items() if os.path.exists(path) for word in (f"--{role}", path)]
+        manage = [sys.executable, "-m", "fabric.manage.main", "--cloudrc", os.fspath(cloudrc_path(settings))]
+        finished = yield commands.run([*manage, "image", "add", "tiny", "--public", *given])
+        if finished.status and "AlreadyExists" not in finished.complaint:
+            raise Refusal(f"the image of {directory} can't be made: {finished.complaint}")
+
+    return Step("first image", start, nothing)
+
+
 def greeting(settings: Settings, front: Listening) -> Step:
     """
     @return: the step that tells whoever started a cloud what to do next.
@@ -106,11 +131,16 @@ The cloud is up.
 Try in another terminal:
     . {path}
     aws ec2 describe-images
-    aws ec2 run-instances --image-id ami-00000000000000001 --instance-type m1.small
+    aws ec2 run-instances --image-id {_image(settings)} --instance-type m1.small
     aws ec2 describe-instances
     {manage} host list
 
 """
+
+
+def _image(settings: Settings) -> str:
+    """The image that everybody may try; of real ones only the list tells."""
+    return "ami-00000000000000001" if settings.compute.driver == "fake" else "AMI"
 
 
 def _shown(path: Path) -> str:
