@@ -97,6 +97,7 @@ class Connection:
         if not self._running:
             return
         self._running = False
+        self._why = "it was closed"
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
         connection, self._connection = self._connection, None

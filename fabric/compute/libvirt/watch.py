@@ -94,6 +94,8 @@ class Watch:
             if turn.ready is not None:
                 yield turn.ready
             self._looking.discard(id)
+            if self._watcher is None:
+                return
             found = yield self._look(id)
         except DriverFailure as error:
             # The connection's next opening has all guests looked at again.
