@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.integration.ec2_clients import Account
+from tests.integration.ec2_clients import PATH, Account
 from tests.integration.walking import SERVER, Guest, equal, refused, until
 
 
@@ -25,6 +25,8 @@ class LibcloudWalk:
         self.name = name
         self.guest = guest
         where = {"host": account.host, "port": account.port, "secure": False, "signature_version": signature}
+        there = {"host": account.host, "port": account.port, "secure": False, "path": PATH}
+        self.eucalyptus: Any = get_driver(Provider.EUCALYPTUS)(account.access_key, account.secret_key, **there)
         self.driver: Any = get_driver(Provider.EC2)(account.access_key, account.secret_key, **where)
         self.sizes = {size.id: size for size in self.driver.list_sizes()}
         self.driver.region_name = "nova"
@@ -140,6 +142,7 @@ class LibcloudWalk:
         until("its disk", lambda: self.disks(node)["/dev/sdf"]["status"] == "attached")
         [listed] = self.driver.list_nodes(ex_filters={"tag:walk": self.name})
         equal(listed.id, node.id)
+        assert node.id in {each.id for each in self.eucalyptus.list_nodes()}
         until("the console", lambda: node.id in self.driver.ex_get_console_output(node)["output"])
         return found
 
