@@ -4,8 +4,8 @@ Instances that boot from volumes, broken off at every step.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -98,7 +98,7 @@ class FaultTests(TestCase):
     @inlineCallbacks
     def tried(self, work: Any) -> Steps:
         """Ask; where that breaks off, what was written has its effect all the same."""
-        with suppress(Broken):
+        with contextlib.suppress(Broken):
             yield work
 
     @inlineCallbacks
