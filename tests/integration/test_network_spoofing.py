@@ -194,7 +194,12 @@ class SpoofingTests(FilteredHost):
         self.order = attrs.evolve(self.order, ports=ports)
         yield self.applied()
         self.assertFalse((yield self.later(self.victim.pings, GATEWAY)))
-        self.wires["victim"].send(self.datagram(source=VICTIM, target=GUEST, sender=THEIRS, receiver=MINE))
+        frame = self.datagram(source=VICTIM, target=GUEST, sender=THEIRS, receiver=MINE)
+        self.wires["victim"].send(frame)
+        last = frames.arp(GUEST, MINE, asked=GATEWAY) + b"last"
+        self.wires["liar"].send(last)
+        seen = yield self.later(self.wires["host"].until, last)
+        self.assertEqual([each for each in seen if VICTIM in (each[6:12].hex(":"), each[:6].hex(":"))], [])
         self.liar.run("ip", "neighbour", "replace", THEIRS, "lladdr", VICTIM, "dev", "eth0")
         self.assertFalse((yield self.later(self.liar.pings, THEIRS)))
 
