@@ -5,6 +5,7 @@ Networks: ranges of fixed addresses, and which one a launch gets.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from itertools import count
 from typing import Any
 
 from netaddr import AddrFormatError, IPAddress, IPNetwork
@@ -16,10 +17,12 @@ from fabric.cloud.project_networks import ProjectNetworks, bridge_of
 from fabric.errors import AlreadyExists, InvalidValue, NotFound, Unavailable
 from fabric.ids import new_id
 from fabric.model.network import Network, own_network
-from fabric.model.record import ALL, PUBLIC
+from fabric.model.record import PUBLIC
 from fabric.store.interface import IStore, Query, Stored, Want
 
 MANAGERS = ("flat", "flatdhcp", "vlan")
+FIRST_BRIDGE = 100
+"""The number of the first network's bridge, unless another is named."""
 LARGEST = 16
 """The shortest prefix that a network may have: its pool is a set of 65,000."""
 
@@ -124,7 +127,7 @@ class Networks:
             manager,
             project,
             reserved,
-            bridge or (bridge_of(vlan) if vlan else "br100"),
+            (yield self._bridge(bridge, vlan)),
             vlan,
             tuple(dns),
             created_at=self._clock.seconds(),
@@ -140,6 +143,19 @@ class Networks:
             name = label if error.name == _unique(label) else error.name
             raise AlreadyExists("network", name, error.holder) from None
         return network
+
+    @inlineCallbacks
+    def _bridge(self, wanted: str, vlan: int | None) -> Generator[Deferred[Any], Any, str]:
+        """
+        @return: a bridge that no other network has: a host has one for each.
+        @raise AlreadyExists: the wanted one is another's.
+        """
+        others = yield self.projects.every()
+        taken = {other.bridge for other in others}
+        if wanted and wanted in taken:
+            raise AlreadyExists("network", f"with bridge {wanted}", "")
+        chosen = next(name for name in (bridge_of(n) for n in count(FIRST_BRIDGE)) if name not in taken)
+        return wanted or (bridge_of(vlan) if vlan else chosen)
 
     @inlineCallbacks
     def _apart(self, network: Network) -> Generator[Deferred[Any], Any, None]:
@@ -208,19 +224,11 @@ class Networks:
         pools = yield self._store.pools()
         return {name.removeprefix("fixed:"): free for name, (free, _) in pools.items() if name.startswith("fixed:")}
 
-    @inlineCallbacks
-    def list(self, caller: Caller) -> Generator[Deferred[Any], Any, list[Network]]:
+    def list(self, caller: Caller) -> Deferred[list[Network]]:
         """
         Every network of the cloud, for operators.
         """
-        found: list[Network] = []
-        cursor = ""
-        while True:
-            page = yield self._store.records(Network, Query("network", (ALL,), cursor=cursor))
-            found += [stored.record for stored in page.items]
-            cursor = page.cursor
-            if not cursor:
-                return found
+        return self.projects.every()
 
 
 def _unique(label: str) -> str:

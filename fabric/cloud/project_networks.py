@@ -66,6 +66,18 @@ class ProjectNetworks:
         return [stored.record for stored in page.items]
 
     @inlineCallbacks
+    def every(self) -> Generator[Deferred[Any], Any, list[Network]]:
+        """Every network of the cloud, oldest first."""
+        found: list[Network] = []
+        cursor = ""
+        while True:
+            page = yield self._store.records(Network, Query("network", (ALL,), cursor=cursor))
+            found += [stored.record for stored in page.items]
+            cursor = page.cursor
+            if not cursor:
+                return found
+
+    @inlineCallbacks
     def own(
         self, request_id: str, project: str, vlan: int | None = None, **fields: Any
     ) -> Generator[Deferred[Any], Any, Stored[Network]]:
@@ -79,22 +91,23 @@ class ProjectNetworks:
         @raise AlreadyExists: C{vlan}, or the label among C{fields}, is another network's.
         """
         for attempt in range(ATTEMPTS):
-            network = yield self._planned(project, vlan, attempt, fields)
-            transaction = self._store.transaction(request_id)
-            transaction.create(network)
             try:
+                network = yield self._planned(project, vlan, attempt, fields)
+                transaction = self._store.transaction(request_id)
+                transaction.create(network)
                 committed = yield self._store.commit(transaction)
-            except AlreadyExists as error:
+                return committed.records[0]  # type: ignore[no-any-return]
+            except (AlreadyExists, Unavailable) as error:  # perhaps another launch of the project was quicker
                 [there] = yield self._store.resolve(Network, [own_network(project)])
                 if there is not None and not fields and vlan is None:
                     return there  # type: ignore[no-any-return]
+                if isinstance(error, Unavailable):
+                    raise
                 if there is not None or error.name == f"network:{network.label}" or vlan is not None:
                     raise AlreadyExists("network", error.name, error.holder) from None
             except MemberTaken as error:
                 if vlan is not None and error.member == str(vlan):
                     raise AlreadyExists("network", f"VLAN {vlan}", error.holder) from None
-            else:
-                return committed.records[0]  # type: ignore[no-any-return]
         raise Unavailable("network", "VLANs are taken faster than they are found; try again")
 
     @inlineCallbacks
@@ -104,8 +117,8 @@ class ProjectNetworks:
         ranges = yield self.ranges()
         if not ranges:
             raise Unavailable("network", "the cloud has no VLANs for projects: see network.manager")
-        taken = yield self._store.values("network", [(ALL, "vlan"), (ALL, "cidr")])
-        vlans, cidrs = (set(each) for each in taken.found)
+        others = yield self.every()
+        vlans, cidrs = {str(other.vlan) for other in others}, {other.cidr for other in others}
         for each in ranges:
             tags = [tag for tag in each.tags if tag not in vlans or tag == str(vlan)]
             free = [cidr for cidr in each.ranges[: len(each.tags)] if cidr not in cidrs]

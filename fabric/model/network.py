@@ -52,16 +52,14 @@ class Network(Record):
         and that it is its project's own.
         """
         unique = [f"network:{self.label}"]
-        facets = [("label", self.label), ("cidr", self.cidr)]
         if self.vlan is not None:
             unique.append(f"network_vlan:{self.vlan}")
-            facets.append(("vlan", str(self.vlan)))
             if self.project:
                 unique.append(own_network(self.project))
         pools = ((vlan_pool(self.range), str(self.vlan)), (subnet_pool(self.range), self.cidr)) if self.range else ()
         return Derived(
             scopes=(self.project or PUBLIC, ALL),
-            facets=tuple(facets),
+            facets=(("label", self.label), ("cidr", self.cidr)),
             unique=tuple(unique),
             pools=pools,
         )

@@ -75,6 +75,15 @@ class OperatorTests(NetworksCase):
         yield self.networks.create(OPERATOR, "other", "192.168.1.0/24", manager="vlan", vlan=7)
 
     @inlineCallbacks
+    def test_bridges(self) -> Test:
+        """Each network has a bridge of its own, chosen or given."""
+        first = yield self.networks.create(OPERATOR, "one", "192.168.0.0/24")
+        second = yield self.networks.create(OPERATOR, "two", "192.168.1.0/24")
+        self.assertEqual((first.bridge, second.bridge), ("br100", "br101"))
+        third = self.networks.create(OPERATOR, "three", "192.168.2.0/24", bridge="br101")
+        yield self.assertFailure(third, AlreadyExists)
+
+    @inlineCallbacks
     def test_senseless(self) -> Test:
         """What does not go together is refused, and says what."""
         for name, wrong in (

@@ -153,13 +153,20 @@ class GroupTests(TwoHostsCase):
     def uplinks_of(self, number):
         """How host 1 or 2 is joined to the other."""
         local = f"192.0.2.{number}"
-        return Uplinks(vxlan=True, vxlan_local=local, vxlan_interface="up0", vxlan_group="239.1.1.1")
+        return Uplinks(vxlan=True, vxlan_local=local, vxlan_interface="up0", vxlan_group="239.1.1.1", mtu=1500)
+
+    def wire(self):
+        """With a cable that takes whole packets and what the tunnel adds.  Blocks."""
+        super().wire()
+        for host in self.hosts:
+            host.run("ip", "link", "set", "up0", "mtu", "1550")
 
     @inlineCallbacks
     def test_joined(self):
-        """Guests reach one another without their hosts being told of the other."""
-        yield self.leased()
-        self.assertTrue((yield self.later(self.guests[0].pings, "10.0.0.3")))
+        """Guests reach one another without their hosts being told of the other, by packets of the usual size."""
+        leases = yield self.leased()
+        self.assertEqual({lease["mtu"] for lease in leases}, {"1500"})
+        self.assertTrue((yield self.later(self.guests[0].pings, "10.0.0.3", "-s", "1472")))
         before = yield self.later(self.hosts[0].state)
         yield self.drivers[0].stop()
         driver = self.hosts[0].driver(self.uplinks_of(1))

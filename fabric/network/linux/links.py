@@ -192,8 +192,9 @@ class Links:
             self._flood(uplink, link)
         if link.master not in (0, master.index):
             raise DriverFailure(f"interface {link.name} is in another bridge than {bridge.name}")
-        if link.master != master.index or not link.up:
-            self._netlink.change(link, master=master.index, state="up")
+        wrong = {} if uplink.kind == "interface" or link.mtu == bridge.mtu else {"mtu": bridge.mtu}
+        if wrong or link.master != master.index or not link.up:
+            self._netlink.change(link, master=master.index, state="up", **wrong)
         return link
 
     def _foreign(self, uplink: Uplink, link: Link | None, master: Link) -> Link:
