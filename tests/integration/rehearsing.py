@@ -82,7 +82,7 @@ LISTS = {
 }
 """Which module's processes die at which points."""
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds within which everything must have come to rest."""
 
 _INSTANCE = re.compile(r"<instanceId>(i-[0-9a-f]+)</instanceId>")
