@@ -103,6 +103,11 @@ def notes_of(machine: MachineOrder, image: ImageFiles, rescue: bool = False) -> 
     )
 
 
+def processor_of(host: Abilities, options: Libvirt) -> str:
+    """@return: one of L{MODES} or a model's name; empty for what libvirt gives guests by itself."""
+    return options.cpu or ("host-model" if host.virt_type == "kvm" else "")
+
+
 def volume_element(disk: DiskOrder, target: str) -> Element:
     """
     @param disk: with its connection: C{{"kind": "file" or "block", "path"}}, or
@@ -146,9 +151,10 @@ def target_for(device: str, taken: Iterable[str]) -> str:
     wanted = "vd" + device.rstrip("0123456789")[-1:]
     if device and wanted[2:] in set(ascii_lowercase) and wanted not in taken:
         return wanted
-    for name in (*ascii_lowercase, *(first + second for first in "ab" for second in ascii_lowercase)):
-        if "vd" + name not in taken:
-            return "vd" + name
+    for first in ("", "a", "b"):
+        for last in ascii_lowercase:
+            if (name := f"vd{first}{last}") not in taken:
+                return name
     raise DriverFailure(what="no room for a further disk")
 
 
@@ -182,7 +188,7 @@ def _system(domain: Element, machine: MachineOrder, image: ImageFiles, host: Abi
     features = _add(domain, "features")
     _add(features, "acpi")
     _add(features, "apic")
-    cpu = options.cpu or ("host-model" if host.virt_type == "kvm" else "")
+    cpu = processor_of(host, options)
     if cpu in MODES:
         _add(domain, "cpu", mode=cpu)
     elif cpu:

@@ -10,7 +10,6 @@ from collections.abc import Generator
 from functools import partial
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -87,9 +86,14 @@ class LibvirtHypervisor:
     def capacity(self) -> Generator[Deferred[Any], Any, Capacity]:
         """See L{IComputeDriver.capacity}."""
         disk = yield self._connection.work(self._store.total_gb)
-        offered = yield self._connection.call(host.capacity, self._options, disk)
-        hypervisor = self._abilities.virt_type if self._abilities is not None else ""
-        return attrs.evolve(offered, hypervisor=hypervisor)  # type: ignore[no-any-return]
+        return (  # type: ignore[no-any-return]
+            yield self._connection.call(host.capacity, self._options, self._can(), disk)
+        )
+
+    def _can(self) -> Abilities:
+        if self._abilities is None:
+            raise DriverFailure(what="libvirt was not opened yet")
+        return self._abilities
 
     @inlineCallbacks
     def domains(self) -> Generator[Deferred[Any], Any, list[Domain]]:
@@ -119,13 +123,12 @@ class LibvirtHypervisor:
         self, machine: MachineOrder, found: guests.Found | None, rescue: bool = False
     ) -> Generator[Deferred[Any], Any, None]:
         """Have its files, define it and start it."""
-        if self._abilities is None:
-            raise DriverFailure(what="libvirt was not opened yet")
+        can = self._can()
         self._building.update(file.digest for file in machine.files)
         try:
             image = yield self._image(machine, found)
             files = yield self._connection.work(self._store.furnish, machine, image, found is not None, rescue)
-            xml = domain_xml(machine, files, image, self._abilities, self._options, rescue)
+            xml = domain_xml(machine, files, image, can, self._options, rescue)
             yield self._connection.call(volumes.know, machine.disks)
             yield self._connection.call(guests.boot, machine.id, xml)
         finally:
