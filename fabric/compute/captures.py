@@ -24,7 +24,7 @@ from fabric.compute.machines import Machines
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT
 from fabric.compute.turns import Turns
-from fabric.errors import DriverFailure, FabricError
+from fabric.errors import DriverFailure, FabricError, Unavailable
 from fabric.faults import IFaults
 from fabric.image.interface import CaptureOrder, IKeepsCaptures, ImageReport, IUploader
 from fabric.model.codec import decode, encode
@@ -106,7 +106,10 @@ class Captures:
                 turn.leave_all()
         self._faults.reach("compute.image_captured")
         for number, order in enumerate(orders):
-            reports[number] = yield self._brought(order, reports[number])
+            reports[number] = yield self._brought(order, reports[number], context)
+        reports = [report for report in reports if report.state != "here"]
+        if not reports:
+            return
         cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, WAIT))
         yield cloud.report_images(self._host, [encode(report) for report in reports])
         for report in reports:
@@ -114,10 +117,15 @@ class Captures:
                 yield IKeepsCaptures(self._driver).drop_captured(report.image)
 
     @inlineCallbacks
-    def _brought(self, order: CaptureOrder, report: ImageReport) -> Generator[Deferred[Any], Any, ImageReport]:
+    def _brought(
+        self, order: CaptureOrder, report: ImageReport, context: Context
+    ) -> Generator[Deferred[Any], Any, ImageReport]:
         """
         Have the copy in the object store, too, where it can be.  The machine
         need not wait for that.
+
+        @return: in state C{here} when the object store is away: then nothing is
+            reported, and the order comes again.
         """
         wanted = order.upload and report.state == "made" and not order.copies
         if self._uploader is None or not wanted or not IKeepsCaptures.providedBy(self._driver):
@@ -126,6 +134,14 @@ class Captures:
             path = yield IKeepsCaptures(self._driver).captured_file(order.image)
             uploading = self._uploader.upload(order.upload, path)
             receipt = yield uploading.addTimeout(DRIVER_SECONDS, self._clock, too_long)
+        except Unavailable as error:
+            self.log.warn(
+                "{request_id}: {image} stays here: {error}",
+                request_id=context.request_id,
+                image=order.image,
+                error=error,
+            )
+            return attrs.evolve(report, state="here")
         except FabricError as error:
             return ImageReport(order.image, "failed", message=sentence(error))
         return attrs.evolve(report, receipt=receipt)

@@ -100,6 +100,7 @@ class IUploader(Interface):
         @param link: for POST.
         @return: the store's receipt.
         @raise DriverFailure: it can't be read, or the store does not take it.
+        @raise Unavailable: the store does not answer; later it may.
         """
 
 

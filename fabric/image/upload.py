@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from fabric.errors import DriverFailure
+from fabric.errors import DriverFailure, Unavailable
 from fabric.image.appender import InThread
 from fabric.image.interface import IUploader
 
@@ -45,11 +45,16 @@ class Uploader:
         """See L{IUploader.upload}."""
         try:
             digest, size = yield self._in_thread(_looked, path)
-            body = FileBody(path, size, self._in_thread)
+        except OSError as error:
+            raise DriverFailure(f"the copy of the disk can't be read: {error}") from error
+        body = FileBody(path, size, self._in_thread)
+        try:
             response = yield self._agent.request(b"POST", link.encode(), Headers({"X-Digest": [digest]}), body)
             text = yield readBody(response).addTimeout(ANSWER_SECONDS, self._reactor)
         except Exception as error:
-            raise DriverFailure(f"the disk can't be brought to the object store: {error}") from error
+            raise Unavailable("object store", str(error) or type(error).__name__) from error
+        if response.code >= 500:
+            raise Unavailable("object store", f"it answered {response.code}")
         receipt = str(response.headers.getRawHeaders("X-Receipt", [""])[0])
         if response.code != 200 or not receipt:
             why = text.decode("utf-8", "replace").strip() or f"it answered {response.code}"

@@ -51,6 +51,7 @@ class Controller:
         self.volumes = []
         self.snapshots = []
         self.images = []
+        self.image_reports = []
         self.holdings = []
 
     def report_disks(self, host, reports, context):
@@ -63,6 +64,7 @@ class Controller:
 
     def report_images(self, host, reports, context):
         """Remember it."""
+        self.image_reports += reports
         self.images += [(each["image"], each["state"], each["location"]) for each in reports]
 
     def report_snapshots(self, host, reports, context):
