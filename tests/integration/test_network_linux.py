@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -213,13 +214,15 @@ class RestartTests(LinuxHostCase):
 
     @inlineCallbacks
     def test_torn_down(self):
-        """A bridge that somebody took away is there again when a launch next asks for it, with its DHCP."""
-        yield self.plugged(2)
+        """A bridge that somebody took away is there again when a launch next asks for it, with guests and DHCP."""
+        [old] = yield self.plugged(2)
+        yield self.later(old.leases)
         yield self.later(self.host.run, "ip", "link", "delete", "br100")
         yield self.driver.express(DHCP)
         guest = yield self.guest(3)
         yield self.driver.plug([dhcp_plug(3)])
         self.assertEqual((yield self.later(guest.leases))["ip"], "10.0.0.3")
+        self.assertTrue((yield self.later(old.pings, "10.0.0.1")))
 
 
 class TidyTests(LinuxHostCase):
@@ -242,6 +245,19 @@ class TidyTests(LinuxHostCase):
         yield self.driver.retire(DHCP.id)
         yield self.driver.retire(FLAT.id)
         self.assertEqual((yield self.later(self.host.state)), before)
+
+    @inlineCallbacks
+    def test_other_server(self):
+        """Where another name server has the port, a launch is refused in its words, and leaves nothing."""
+        before = yield self.later(self.host.state)
+        theirs = self.host.namespaces.open_socket(self.host.name, socket.AF_INET, socket.SOCK_DGRAM)
+        theirs.bind(("0.0.0.0", 53))
+        error = yield self.assertFailure(self.driver.express(DHCP), DriverFailure)
+        self.assertIn("Address already in use", error.what)
+        self.assertEqual((yield self.later(self.host.state)), before)
+        theirs.close()
+        yield self.driver.express(DHCP)
+        self.assertEqual(len(self.host.dnsmasqs()), 1)
 
     @inlineCallbacks
     def test_flat(self):

@@ -57,6 +57,9 @@ class Parts:
         self.unsound.discard(wanted.network)
         return new
 
+    def join(self, wanted, taps):
+        """As links."""
+
     def intact(self, wanted):
         """As links."""
         return wanted.network not in self.unsound

@@ -21,7 +21,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from fabric.errors import DriverFailure, FabricError
-from fabric.network.interface import Floating, GroupOrder, INetworkDriver, NetworkOrder, Plug
+from fabric.network.interface import Floating, GroupOrder, INetworkDriver, NetworkOrder, Plug, device_name
 from fabric.network.linux import changes
 from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.leases import Leases
@@ -271,6 +271,8 @@ class LinuxNetwork:
             try:
                 if self._links.ensure(each):
                     anew.add(id)
+                    taps = [device_name(port.mac) for port in self._host.ports.values() if port.network == id]
+                    self._links.join(each, taps)
                 self._made[id] = each
             except DriverFailure as error:
                 failures[id] = error

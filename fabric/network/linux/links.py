@@ -87,6 +87,17 @@ class Links:
         uplink = self._netlink.find(bridge.uplink.name) if bridge.uplink else None
         return bridge.uplink is None or (uplink is not None and uplink.master == link.index and uplink.up)
 
+    def join(self, bridge: Bridge, taps: Iterable[str]) -> None:
+        """
+        Have these in a bridge again that was taken away under them; nothing
+        for those that are not there, or in another.
+        """
+        master = self._netlink.find(bridge.name)
+        for tap in taps if master is not None else ():
+            link = self._netlink.find(tap)
+            if master is not None and link is not None and not link.master:
+                self._netlink.change(link, master=master.index)
+
     def remove(self, network: str) -> None:
         """
         Have no link of this network; nothing for one that has none.
