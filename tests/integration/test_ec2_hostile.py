@@ -5,6 +5,7 @@ parameters.  Whatever comes, the answer is not that the server failed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from itertools import cycle, islice
 from typing import Any
@@ -41,7 +42,7 @@ VALUES: dict[str, tuple[str, ...]] = {
 }
 """By the type that EC2's model says."""
 
-AT_ONCE = 5
+AT_ONCE = 3
 """How many of its values each parameter gets; they go round, so that each value meets many parameters."""
 
 LISTINGS = (
@@ -64,6 +65,17 @@ def parameters(action: Action) -> Iterator[tuple[str, str]]:
     root = botocore_model().operation_model(action.name).input_shape
     for path in sorted(action.honours):
         yield from _along(root, path.split("."), "")
+
+
+def filters(action: Action) -> list[str]:
+    """
+    The names of the filters that EC2's model describes for an action.
+    """
+    members = botocore_model().operation_model(action.name).input_shape.members
+    described = members["Filters" if "Filters" in members else "Filter"].documentation
+    return [
+        name.replace("&lt;key&gt;", "of") for name in re.findall(r"<li> <p> <code>([a-zA-Z][^<]*)</code>", described)
+    ]
 
 
 def _along(shape: Any, path: list[str], sent: str) -> Iterator[tuple[str, str]]:
@@ -140,6 +152,18 @@ class HostileTests(WorldCase):
                 for value in islice(rounds[kind], min(AT_ONCE, len(VALUES[kind]))):
                     yield self.survive(action.name, {**base, parameter: value})
             yield self.look(action.name)
+        self.assertEqual(self.failures, [])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    @inlineCallbacks
+    def test_filters(self) -> Steps:
+        """Each filter that EC2 documents, with values of all kinds."""
+        texts = cycle(TEXTS)
+        for action in self.registry:
+            for name in filters(action) if {"Filters", "Filter"} & action.honours else ():
+                base = {**self.base(action.name, ""), "Filter.1.Name": name}
+                for value in islice(texts, 2):
+                    yield self.survive(action.name, {**base, "Filter.1.Value.1": value, "Filter.1.Value.2": "*"})
         self.assertEqual(self.failures, [])
         self.assertEqual(self.flushLoggedErrors(), [])
 
