@@ -304,7 +304,7 @@ class FilesTests(LibvirtFixtures, TestCase):
             self.assertEqual((told["format"], told["virtual-size"]), ("qcow2", 1024**3))
             self.assertNotIn("backing-filename", told)
             self.assertEqual(oct(path.stat().st_mode & 0o777), "0o600")
-        self.images = type(self.images)(disk=str(path), kernel=self.guest.kernel, ramdisk=self.guest.ramdisk)
+        self.images = type(self.images)(disk=path, kernel=self.guest.kernel, ramdisk=self.guest.ramdisk)
         self.driver._images = self.images
         copy = self.machine(2)
         yield self.driver.spawn(copy)
@@ -339,7 +339,7 @@ class IscsiTests(LibvirtFixtures, TestCase):
         yield self.driver.spawn(one)
         yield self.said(one.id, UP)
         yield self.driver.attach_disk(disk)
-        yield self.said(one.id, b"FABRIC disk added vdf 16384 ")
+        yield self.said(one.id, b"16384 (512-byte blocks) serial vol00000000000000001")
         yield self.driver.detach_disk(one.id, disk.volume, False)
         yield self.said(one.id, b"FABRIC disk removed")
         yield self.driver.shut_down(one.id, True, 2)

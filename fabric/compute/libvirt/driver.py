@@ -146,7 +146,7 @@ class LibvirtHypervisor:
             return ImageFiles()
         paths: dict[str, str] = {}
         for file in machine.files:
-            paths[file.role] = yield self._images.fetch(file)
+            paths[file.role] = os.path.abspath((yield self._images.fetch(file)))
         disk = next((file for file in machine.files if file.role == "disk"), None)
         return ImageFiles(
             paths.get("disk", ""),

@@ -35,6 +35,7 @@ ENDED = {
     libvirt.VIR_DOMAIN_SHUTOFF_SAVED: "The guest was suspended from outside of the cloud.",
     libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "The guest's hypervisor failed.",
 }
+BROKEN_OFF = (libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, libvirt.VIR_DOMAIN_PAUSED_UNKNOWN)
 CRASHES = (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED)
 
 STANDING = {
@@ -112,6 +113,8 @@ def describe(domain: Any) -> Found | None:
         if notes is None:
             return None
         state, why = domain.state()
+        if state == libvirt.VIR_DOMAIN_PAUSED and why == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP:
+            state, why = libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN
         live = disks_of(parsed(domain.XMLDesc(0))[0]) if state in RUNNING else {}
         suspended = state not in RUNNING and bool(domain.hasManagedSaveImage(0))
     except libvirt.libvirtError as error:
@@ -165,7 +168,7 @@ def boot(connection: Any, id: str, xml: str = "") -> None:
     @raise NotFound: it is not defined.
     """
     domain = handle(connection, id)
-    if domain is not None and domain.isActive():
+    if domain is not None and _started(domain):
         return
     if xml:
         domain = connection.defineXML(xml)
@@ -303,6 +306,25 @@ def _condition(state: int, why: int, suspended: bool, rescue: bool) -> tuple[str
         return ("rescue" if rescue else ""), "The guest was started from outside of the cloud."
     reason = ENDED.get(why, "The guest does not run any more; its hypervisor does not say why.")
     return ("suspended" if suspended else ""), reason
+
+
+def _started(domain: Any) -> bool:
+    """
+    Whether it runs, and will.  One that was being started when libvirtd was
+    killed seems to run until the next libvirtd has sorted it out, or stands
+    still for ever.
+    """
+    if not domain.isActive():
+        return False
+    try:
+        domain.memoryStats()  # waits until nobody else works on it
+        state, why = domain.state()
+        if state == libvirt.VIR_DOMAIN_PAUSED and why in BROKEN_OFF:
+            domain.destroy()
+    except libvirt.libvirtError:
+        if domain.isActive():
+            raise
+    return bool(domain.isActive())
 
 
 def _create(domain: Any) -> None:
