@@ -54,7 +54,7 @@ class UploadTests(SynchronousTestCase):
         """Boot it; note what is reported of images."""
         clock = Clock()
         self.directory = self.mktemp()
-        self.host: Any = Host(clock, self.directory)  # type: ignore[no-untyped-call]
+        self.host: Any = Host(clock, self.directory)
         self.reports: list[dict[str, Any]] = self.host.controller.image_reports
         self.uploader = Uploader()
         hypervisor: FakeHypervisor = self.host.hypervisor
