@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fabric.compute.interface import Domain
+from fabric.compute.libvirt.bases import Bases
 from fabric.compute.libvirt.events import News
 from fabric.compute.libvirt.watch import GONE, Watch
 from fabric.errors import DriverFailure
@@ -158,3 +159,32 @@ class NewsTests(SynchronousTestCase):
         cancelled = news.next("i-1", 5.0)
         cancelled.addErrback(lambda failure: None).cancel()
         self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class BasesTests(SynchronousTestCase):
+    """
+    What the cache must keep for guests.
+    """
+
+    def test_kept(self):
+        """Files stay as long as one guest needs them."""
+        bases = Bases()
+        bases.add("i-1", ["a", "b"])
+        bases.put("i-2", ["a"])
+        bases.put("i-1", ["a"])
+        self.assertEqual(bases.all(), {"a"})
+        bases.put("i-1", ())
+        self.assertEqual(bases.all(), {"a"})
+        bases.put("i-2", ())
+        self.assertEqual(bases.all(), frozenset())
+
+    def test_looked_meanwhile(self):
+        """A look at all guests forgets those that are gone, but none that came while it looked."""
+        bases = Bases()
+        bases.put("i-1", ["a"])
+        before = bases.changes
+        bases.put("i-2", ["b"])
+        bases.refresh({}, before)
+        self.assertEqual(bases.all(), {"a", "b"})
+        bases.refresh({"i-2": ("b",)}, bases.changes)
+        self.assertEqual(bases.all(), {"b"})

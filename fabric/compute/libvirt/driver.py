@@ -5,7 +5,6 @@ The guests of a host by libvirt.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Generator
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from zope.interface import implementer
 
 from fabric.compute.interface import DiskOrder, Domain, IComputeDriver, IDomainWatcher, MachineOrder, Statistics
 from fabric.compute.libvirt import guests, host, moving, picture, probe, volumes
+from fabric.compute.libvirt.bases import Bases
 from fabric.compute.libvirt.capture import Capture
 from fabric.compute.libvirt.connection import Connection
 from fabric.compute.libvirt.domain import Abilities, domain_xml
@@ -61,7 +61,7 @@ class LibvirtHypervisor:
         self._watch = Watch(reactor, self._look)
         self._power = Power(self._connection, self._news, reactor, options)
         self._capture = Capture(self._connection, self._store, self._power)
-        self._building: Counter[str] = Counter()
+        self._bases = Bases()
         self._abilities: Abilities | None = None
 
     @inlineCallbacks
@@ -75,7 +75,7 @@ class LibvirtHypervisor:
         )
         yield self.domains()
         self._watch.tell(watcher)
-        yield self._keep_bases()
+        yield self._images.keep(self._bases.all())
 
     def stop(self) -> Deferred[None]:
         """See L{IComputeDriver.stop}."""
@@ -98,9 +98,11 @@ class LibvirtHypervisor:
     @inlineCallbacks
     def domains(self) -> Generator[Deferred[Any], Any, list[Domain]]:
         """See L{IComputeDriver.domains}."""
+        changes = self._bases.changes
         found = yield self._connection.call(guests.look_at_all)
         for each in found:
             self._watch.saw(each.domain)
+        self._bases.refresh({each.domain.id: each.notes.bases for each in found}, changes)
         return [each.domain for each in found]
 
     # From nothing to running, and back.
@@ -124,16 +126,15 @@ class LibvirtHypervisor:
     ) -> Generator[Deferred[Any], Any, None]:
         """Have its files, define it and start it."""
         can = self._can()
-        self._building.update(file.digest for file in machine.files)
-        try:
-            image = yield self._image(machine, found)
-            files = yield self._connection.work(self._store.furnish, machine, image, found is not None, rescue)
-            xml = domain_xml(machine, files, image, can, self._options, rescue)
-            yield self._connection.call(volumes.know, machine.disks)
-            yield self._connection.call(guests.boot, machine.id, xml)
-        finally:
-            self._building.subtract(file.digest for file in machine.files)
-        yield self._keep_bases()
+        # They stay in the cache from now on; what a failure leaves, the next look at all guests tells.
+        self._bases.add(machine.id, [file.digest for file in machine.files])
+        image = yield self._image(machine, found)
+        files = yield self._connection.work(self._store.furnish, machine, image, found is not None, rescue)
+        xml = domain_xml(machine, files, image, can, self._options, rescue)
+        yield self._connection.call(volumes.know, machine.disks)
+        yield self._connection.call(guests.boot, machine.id, xml)
+        self._bases.put(machine.id, image.digests)
+        yield self._images.keep(self._bases.all())
 
     @inlineCallbacks
     def _image(self, machine: MachineOrder, found: guests.Found | None) -> Generator[Deferred[Any], Any, ImageFiles]:
@@ -168,14 +169,8 @@ class LibvirtHypervisor:
         if found is not None:
             yield self._connection.call(volumes.forget, found.notes.volumes.values())
         yield self._connection.work(self._store.remove, id)
-        yield self._keep_bases()
-
-    @inlineCallbacks
-    def _keep_bases(self) -> Generator[Deferred[Any], Any, None]:
-        """Say to the cache which files guests are built on."""
-        found = yield self._connection.call(guests.look_at_all)
-        used = {digest for each in found for digest in each.notes.bases}
-        yield self._images.keep(frozenset(used | set(+self._building)))
+        self._bases.put(id, ())
+        yield self._images.keep(self._bases.all())
 
     # Power.
 
@@ -298,6 +293,7 @@ class LibvirtHypervisor:
 
     @inlineCallbacks
     def _receive(self, machine: MachineOrder) -> Generator[Deferred[Any], Any, dict[str, str]]:
+        self._bases.add(machine.id, [file.digest for file in machine.files])
         image = yield self._image(machine, None)
         shared = yield self._connection.work(self._store.expect, machine, image)
         yield self._connection.call(volumes.know, machine.disks)
@@ -325,7 +321,8 @@ class LibvirtHypervisor:
             yield self._connection.call(volumes.forget, found.notes.volumes.values())
         if not destination.get("shared"):
             yield self._connection.work(self._store.remove, id)
-        yield self._keep_bases()
+        self._bases.put(id, ())
+        yield self._images.keep(self._bases.all())
 
     # News.
 
