@@ -63,19 +63,23 @@ class _Child(ProcessProtocol):
 
 class RabbitMQServer:
     """
-    One node, without plugins, on 127.0.0.1.
+    One node, without plugins, on 127.0.0.1 or another address of this machine.
 
     @ivar endpoint: the client endpoint string of the broker.
     @ivar tls_endpoint: the same over TLS, when there is a certificate.
     @ivar directory: with its data, log and settings; removed by C{stop}.
     """
 
-    def __init__(self, reactor: IReactorProcess, certificate: Path | None = None) -> None:
+    def __init__(
+        self, reactor: IReactorProcess, certificate: Path | None = None, address: str = "127.0.0.1"
+    ) -> None:
         """
         @param certificate: a PEM file with a certificate for C{localhost}, which is
             its own authority, and its key; for a broker that speaks TLS too.
+        @param address: where it listens.
         """
         self._reactor: Any = reactor
+        self._address = address
         self.directory = Path()
         self.endpoint = self.tls_endpoint = ""
         self._certificate = certificate
@@ -93,7 +97,7 @@ class RabbitMQServer:
         """
         self.directory = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
         self._port, distribution, epmd_port, tls_port = _free_ports(4)
-        self.endpoint = f"tcp:127.0.0.1:{self._port}"
+        self.endpoint = f"tcp:{self._address}:{self._port}"
         if self._certificate is not None:
             self.tls_endpoint = f"tls:localhost:{tls_port}:trustRoots={self._certificate.parent}"
         self._environment = self._make_environment(distribution, epmd_port)
@@ -211,7 +215,7 @@ class RabbitMQServer:
             "ERL_EPMD_PORT": str(epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": f"fabric{self._port}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_IP_ADDRESS": self._address,
             "RABBITMQ_NODE_PORT": str(self._port),
             "RABBITMQ_DIST_PORT": str(distribution),
             "RABBITMQ_BASE": str(here),
