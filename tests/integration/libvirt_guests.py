@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 from twisted.internet import reactor
@@ -163,3 +164,23 @@ class LibvirtFixtures:
             return what in (yield self.driver.console_output(id))
 
         return self.until(probe, seconds)
+
+
+def spawn_one(uri, place):
+    """
+    Spawn machine 1, and say when that begins: for a process that is killed
+    meanwhile.
+    """
+    fixtures = LibvirtFixtures()
+    fixtures.guest = tiny_guest()
+    fixtures.images = KeptFiles(disk=fixtures.guest.disk, kernel=fixtures.guest.kernel, ramdisk=fixtures.guest.ramdisk)
+    driver = fixtures.make(SimpleNamespace(uri=uri), place)
+
+    @inlineCallbacks
+    def spawn():
+        yield driver.start(Heard())
+        print("begins", flush=True)
+        yield driver.spawn(fixtures.machine(1))
+
+    reactor.callWhenRunning(spawn)
+    reactor.run()

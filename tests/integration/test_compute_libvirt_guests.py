@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import attrs
@@ -19,6 +21,7 @@ from twisted.trial.unittest import TestCase
 
 from fabric.compute.interface import DiskOrder
 from fabric.errors import DriverFailure, WrongState
+from fabric.testing.processes import SOURCES
 from fabric.testing.tgtd import PASSWORD, USER, PrivateTgtd
 from tests.integration.libvirt_guests import RACK, LibvirtFixtures
 
@@ -266,6 +269,28 @@ class FilesTests(LibvirtFixtures, TestCase):
         yield deferToThread(self.libvirtd.virsh, "undefine", order.id)
         yield self.driver.destroy(order.id)
         self.assertFalse(Path(self.place, "guests", order.id).exists())
+
+    @inlineCallbacks
+    def test_killed_while_spawning(self):
+        """What a process that is killed while it spawns leaves, the next one completes."""
+        for delay in (0.0, 0.05, 0.3):
+            yield deferToThread(self._spawn_and_kill, delay)
+            order = self.machine(1, 2)
+            yield self.driver.spawn(order)
+            [domain] = yield self.driver.domains()
+            self.assertEqual((domain.id, domain.state, domain.order), (order.id, "running", 2), delay)
+            yield self.said(order.id, UP)
+            yield self.driver.destroy(order.id)
+
+    def _spawn_and_kill(self, delay):
+        code = "import sys; from tests.integration.libvirt_guests import spawn_one; spawn_one(*sys.argv[1:])"
+        command = [sys.executable, "-c", code, self.libvirtd.uri, str(Path(self.place).absolute())]
+        with subprocess.Popen(command, cwd=SOURCES, stdout=subprocess.PIPE) as process:
+            try:
+                self.assertEqual(process.stdout.readline(), b"begins\n")
+                time.sleep(delay)
+            finally:
+                process.kill()
 
     @inlineCallbacks
     def test_disk_lost(self):

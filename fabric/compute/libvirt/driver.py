@@ -133,6 +133,8 @@ class LibvirtHypervisor:
         xml = domain_xml(machine, files, image, can, self._options, rescue)
         yield self._connection.call(volumes.know, machine.disks)
         yield self._connection.call(guests.boot, machine.id, xml)
+        # An earlier life of this service may have had it started just now, by an older order.
+        yield self._connection.call(guests.number, machine.id, machine.order)
         self._bases.put(machine.id, image.digests)
         yield self._images.keep(self._bases.all())
 
