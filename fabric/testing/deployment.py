@@ -9,7 +9,7 @@ down, at the interpreter's exit.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,16 @@ class AllInOne:
     @ivar port: of the EC2 door.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None, within: Sequence[str] = ()) -> None:
         """
         @param directory: where logs and data go; the data are in C{data}.
+        @param within: as of L{TwistdProcess}.
         """
         self.port = free_port()
         self.data = directory / "data"
         directory.mkdir(parents=True, exist_ok=True)
         arguments = ["cloud", "--data", str(self.data), "--ec2", f"tcp:{self.port}:interface=127.0.0.1"]
-        self.process = TwistdProcess("cloud", arguments, directory, self.port, settings or {})
+        self.process = TwistdProcess("cloud", arguments, directory, self.port, settings or {}, within)
 
     def start(self, extra: Mapping[str, str] | None = None) -> None:
         """Start it and wait until it is well and can be used; again after an end."""

@@ -71,9 +71,11 @@ class PrivateLibvirtd:
         """Where drivers find it."""
         return f"qemu+unix:///system?socket={self.place}/sock/libvirt-sock"
 
-    def prepare(self) -> None:
+    def prepare(self, bridge: str = "br100") -> None:
         """
         Make the namespace and the directories.
+
+        @param bridge: one to make there, for ports that nobody else plugs; empty for none.
 
         @raise AssertionError: this machine can't; the text says why not.
         """
@@ -85,7 +87,7 @@ class PrivateLibvirtd:
             found = shutil.which(command, path=os.environ.get("PATH", "") + ":/usr/sbin")
             assert found, f"guests need the command {command}, of Debian's package {package}"
         self._namespaces.make(self._name)
-        for arguments in (["add", "br100", "type", "bridge"], ["set", "br100", "up"]):
+        for arguments in (["add", bridge, "type", "bridge"], ["set", bridge, "up"]) if bridge else ():
             self._namespaces.run(self._name, ["ip", "link", *arguments])
         for name in (*_PLACES, "sock", "lib/qemu", "lib/images", "lib/boot", "log/qemu"):
             (self.place / name).mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parents[2]
@@ -72,15 +72,18 @@ class TwistdProcess:
         directory: Path,
         port: int,
         settings: Mapping[str, str],
+        within: Sequence[str] = (),
     ) -> None:
         """
         @param arguments: the service's name and its options.
+        @param within: a command that runs another, as C{ip netns exec NAME}.
         @param directory: where its log is, and where it is started.
         @param settings: C{{"section.key": text}}.
         """
         self.name = name
         self.port = port
         self._arguments = arguments
+        self._within = tuple(within)
         self._directory = directory
         self._settings = dict(settings)
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,7 +119,7 @@ class TwistdProcess:
         environment["PYTHONPATH"] = str(SOURCES)
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [*twistd, *self._arguments, *options],
+                [*self._within, *twistd, *self._arguments, *options],
                 cwd=self._directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -5,9 +5,10 @@ family C{inet}, fixed chains around those of L{fabric.network.linux.groups}.
 What guests send is looked at first, by the groups of the sender; then what
 they get, by the groups of the receiver.  Frames between guests of one bridge
 come by here too, which takes C{net.bridge.bridge-nf-call-iptables} and
-C{-ip6tables}.  Bridges of different networks are only joined by floating
-addresses.  Of the host itself, guests reach DHCP, names, metadata and an echo
-of their gateway.
+C{-ip6tables}.  From outside, and from bridges of other networks, guests are
+reached by floating addresses only; from outside by IPv6, which has none, at
+their own.  Of the host itself, guests reach DHCP, names, metadata and an echo of
+their gateway.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def chains(metadata_port: int) -> tuple[Chain, ...]:
         Chain(
             FILTER,
             "received",
-            ("oifname @bridges goto entering",),
+            (
+                "ct state new meta nfproto ipv4 iifname != @bridges oifname @closed jump crossing",
+                "oifname @bridges goto entering",
+            ),
             "type filter hook forward priority 0; policy accept;",
         ),
         Chain(
@@ -95,7 +99,12 @@ def chains(metadata_port: int) -> tuple[Chain, ...]:
         Chain(
             FILTER,
             "entering",
-            (_ANSWERS, _NEIGHBOURS, "oifname . ip daddr vmap @to", "oifname . ip6 daddr vmap @to6"),
+            (
+                _ANSWERS,
+                _NEIGHBOURS,
+                "oifname . ip daddr vmap @to",
+                "oifname . ip6 daddr vmap @to6",
+            ),
         ),
         Chain(
             FILTER,
