@@ -97,6 +97,7 @@ class LinuxNetwork:
         """See L{INetworkDriver.start}.  Makes everything that is missing."""
         self._host = self._state.load()
         self._threads.start()
+        self._reactor.addSystemEventTrigger("during", "shutdown", self._end_threads)  # else they keep the process
         try:
             v6 = any(network.cidr_v6 for network in self._host.networks.values())
             yield self._in_thread(self._links.open, v6)
@@ -119,9 +120,13 @@ class LinuxNetwork:
             self._leases.let_go()
             if self._threads.started and not self._threads.joined:
                 yield self._in_thread(self._links.close)
-                self._threads.stop()
+                self._end_threads()
         finally:
             self._one_by_one.release()
+
+    def _end_threads(self) -> None:
+        if self._threads.started and not self._threads.joined:
+            self._threads.stop()
 
     def express(self, network: NetworkOrder) -> Deferred[None]:
         """See L{INetworkDriver.express}."""
