@@ -1,0 +1,3 @@
+"""
+Tests that take many minutes, for C{scripts/test --slow} only.
+"""
