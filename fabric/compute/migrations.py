@@ -40,7 +40,8 @@ RECEIVE_SECONDS = 900.0
 MOVE_SECONDS = 3600.0
 """How long the driver may take to move one machine."""
 
-ASK_SECONDS = 20.0
+ASK_SECONDS = 5.0
+"""How long the other host may take to say what it has; its machine's other orders wait meanwhile."""
 
 
 class Migrations:
@@ -81,7 +82,8 @@ class Migrations:
                 if turn.ready is not None:
                     yield turn.ready
                 report = yield self._move(order, context)
-                self._reporter.add(report, context.request_id)
+                if report is not None:
+                    self._reporter.add(report, context.request_id)
             finally:
                 turn.leave_all()
         yield self._reporter.confirmed()
@@ -125,7 +127,7 @@ class Migrations:
             turn.leave_all()
 
     @inlineCallbacks
-    def _move(self, order: MigrationOrder, context: Context) -> Generator[Deferred[Any], Any, MachineReport]:
+    def _move(self, order: MigrationOrder, context: Context) -> Generator[Deferred[Any], Any, MachineReport | None]:
         machine, there = order.machine, self._compute(order.destination, context, RECEIVE_SECONDS)
         why = ""
         try:
@@ -149,15 +151,27 @@ class Migrations:
     @inlineCallbacks
     def _settled(
         self, order: MigrationOrder, why: str, context: Context
-    ) -> Generator[Deferred[Any], Any, MachineReport]:
+    ) -> Generator[Deferred[Any], Any, MachineReport | None]:
         """
         Find out where the machine is, whatever was tried, and clean up where it is not.
+
+        @return: None when it is not here and the other host does not say what
+            it has: then nobody knows until the order comes again.
         """
         machine = order.machine
         there = self._compute(order.destination, context, ASK_SECONDS)
         domain: Domain | None = yield self._here(machine.id)
         if domain is None:
-            answer = yield there.describe_machines()
+            try:
+                answer = yield there.describe_machines()
+            except FabricError as error:
+                self.log.warn(
+                    "{there} does not say whether it has {id}: {error}",
+                    there=order.destination,
+                    id=machine.id,
+                    error=error,
+                )
+                return None
             if any(each["id"] == machine.id and each["state"] == "running" for each in answer):
                 yield self._network(self._host, context).detach([machine.id])
                 return self._machines.ended(MachineReport(machine.id, order.order, "moved"))
