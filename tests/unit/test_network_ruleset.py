@@ -141,8 +141,16 @@ class RulesetTests(SynchronousTestCase):
             RuleOrder(False, "tcp", 22, 22, "0.0.0.0/0"),
             RuleOrder(True, "tcp", 23, 23, "203.0.0.0/24"),
         )
-        host = attrs.evolve(host, groups=host.groups | {"sg-1": GroupOrder("sg-1", 1, rules)})
+        member = {mac: attrs.evolve(port, groups=("sg-1",)) for mac, port in host.ports.items()}
+        host = attrs.evolve(host, ports=member, groups=host.groups | {"sg-1": GroupOrder("sg-1", 1, rules)})
         self.assertEqual(elements(ruleset(host, OUTSIDE), "sg-1-in-floating"), {("6 . 0-65535 . 80 . 10.0.0.3", "")})
+
+    def test_group_without_ports(self) -> None:
+        """Of a group that no port here is in there is nothing."""
+        host = attrs.evolve(crowd(1), ports={})
+        self.assertTrue(host.groups)
+        named = [each.name for piece in ruleset(host, OUTSIDE).pieces() for each in (*piece.named, *piece.chains)]
+        self.assertEqual([name for name in named if any(id in name for id in host.groups)], [])
 
     def test_bad_name(self) -> None:
         """A bridge whose name would end its string is refused."""

@@ -68,8 +68,8 @@ def ruleset(host: HostNetwork, outside: Outside, before: Ruleset | None = None) 
         ("fixed", (outside,), _fixed),
         ("networks", (outside, host.networks), _networks),
         ("ports", (host.ports, host.networks, set(host.groups)), _ports),
-        ("groups", (host.groups, host.floating), _groups),
-        ("floating", (host.floating,), _floating),
+        ("groups", (host.groups, host.floating, _used(host)), _groups),
+        ("floating", (host.floating, _awaited(host)), _floating),
     ):
         section = known.get(name)
         if section is None or section.source != source:
@@ -173,12 +173,18 @@ def _combination(source: Any) -> Piece:
 def _groups(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
     peers: set[str] = set()
     public = _Public(host.floating)
-    for id, group in host.groups.items():
+    for id in sorted(_used(host) & host.groups.keys()):
+        group = host.groups[id]
         peers |= referenced(group)
         pieces.add("group " + id, (id, group.rules, public.within(group)), _group)
     for id in peers:
         known = host.groups.get(id)
         pieces.add("members " + id, (id, known.addresses if known else ()), _members)
+
+
+def _used(host: HostNetwork) -> frozenset[str]:
+    """@return: the groups that ports here are in: of others nothing is left when their last port goes."""
+    return frozenset(group for port in host.ports.values() for group in port.groups)
 
 
 def _group(source: Any) -> Piece:
@@ -196,9 +202,22 @@ def _floating(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
     for each in led.items():
         pieces.add(each[0], each, _led)
 
+    for private, public in _awaited(host):
+        if private not in led:
+            pieces.add(private, (private, public), _seen)
+
+
+def _awaited(host: HostNetwork) -> tuple[tuple[str, str], ...]:
+    """@return: who is seen by a floating address that has not followed yet."""
+    return tuple((port.address, port.public) for port in host.ports.values() if port.public)
+
 
 def _led(source: Any) -> Piece:
     return Piece(source, elements=tuple(translation.floating_elements(*source)))
+
+
+def _seen(source: Any) -> Piece:
+    return Piece(source, elements=(translation.public_element(*source),))
 
 
 def _checked(device: str) -> str:
