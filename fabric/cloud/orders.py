@@ -300,6 +300,7 @@ def _port(instance: Instance, port: Any, network: Network) -> PortOrder:
         dns=network.dns,
         groups=tuple(group.id for group in instance.groups),
         groups_order=instance.groups_order,
+        public=port.public.address if port.public and instance.migration else "",
     )
 
 

@@ -93,6 +93,7 @@ class Reports:
         if outcome.freed:
             yield self._orders.addresses(request_id, outcome.freed)
         if outcome.settled:
+            yield self._arrived(request_id, outcome.settled)
             yield self._orders.resend(request_id, outcome.settled)
         if outcome.waiting:
             yield self._attach(request_id, outcome.waiting)
@@ -100,6 +101,16 @@ class Reports:
             yield self._orders.terminate(request_id, outcome.remove)
         if outcome.strange:
             yield self._orders.remove(request_id, host, outcome.strange)
+
+    @inlineCallbacks
+    def _arrived(self, request_id: str, moved: Sequence[Instance]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Have hosts know of those whose floating address was taken meanwhile;
+        the others' have just been ordered to follow.
+        """
+        for instance in moved:
+            if instance.public is None and instance.state == "running":
+                yield self._orders.attach(request_id, instance.host, [instance])
 
     @inlineCallbacks
     def _attach(self, request_id: str, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:

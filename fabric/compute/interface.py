@@ -20,6 +20,8 @@ class PortOrder:
     """
     One network interface to be given to a machine; everything that the network
     driver needs is in it, since workers can't read the store.
+
+    @ivar public: of a machine that moves, as of L{fabric.network.interface.Plug}.
     """
 
     network: str
@@ -34,6 +36,7 @@ class PortOrder:
     dns: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     groups_order: int = 0
+    public: str = ""
 
 
 @attrs.frozen

@@ -63,4 +63,5 @@ def too_long(result: Any, seconds: float) -> Any:
 
 
 def _plug(instance: str, port: PortOrder) -> Plug:
-    return Plug(instance, port.network, port.mac, port.address, port.hostname, tuple(port.groups), port.groups_order)
+    groups = tuple(port.groups)
+    return Plug(instance, port.network, port.mac, port.address, port.hostname, groups, port.groups_order, port.public)

@@ -58,6 +58,9 @@ class Plug:
     @ivar groups: ids of the security groups whose rules say what passes;
         nothing of one that the host does not have yet.
     @ivar groups_order: L{fabric.model.instance.Instance.groups_order}.
+    @ivar public: the floating address that follows a machine which comes from
+        another host: what it sends comes from that already, while the address
+        itself is still there.  Until any is L{associated<INetworkDriver.associate>}.
     """
 
     instance: str
@@ -67,6 +70,7 @@ class Plug:
     hostname: str = ""
     groups: tuple[str, ...] = ()
     groups_order: int = 0
+    public: str = ""
 
 
 @attrs.frozen

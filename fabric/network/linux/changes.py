@@ -85,9 +85,19 @@ def unplugged(instances: Iterable[str]) -> Change:
 
 
 def associated(floating: Iterable[Floating]) -> Change:
-    """These floating addresses lead where they say."""
+    """These floating addresses lead where they say, and no port there waits for one any more."""
     new = {each.public: each for each in floating}
-    return lambda host: _evolved(host, floating=host.floating | new)
+    macs = {each.mac for each in new.values()}
+
+    def change(host: HostNetwork) -> HostNetwork:
+        settled = {mac: attrs.evolve(host.ports[mac], public="") for mac in macs if _awaits(host, mac)}
+        return _evolved(host, floating=host.floating | new, ports=host.ports | settled if settled else host.ports)
+
+    return change
+
+
+def _awaits(host: HostNetwork, mac: str) -> bool:
+    return mac in host.ports and bool(host.ports[mac].public)
 
 
 def disassociated(addresses: Iterable[str]) -> Change:

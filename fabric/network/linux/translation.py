@@ -97,4 +97,11 @@ def floating_elements(private: str, publics: Iterable[str]) -> list[Element]:
         sends comes from the first.
     """
     led = sorted(publics)
-    return [*(Element(NAT, "floating", public, private) for public in led), Element(NAT, "public", private, led[0])]
+    return [*(Element(NAT, "floating", public, private) for public in led), public_element(private, led[0])]
+
+
+def public_element(private: str, public: str) -> Element:
+    """
+    @return: what has C{private} be seen as C{public}.
+    """
+    return Element(NAT, "public", private, public)
