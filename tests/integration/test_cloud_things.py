@@ -125,13 +125,13 @@ class ThingTests(TestCase):
 
     @inlineCallbacks
     def test_stuck_launch_ends(self) -> Test:
-        """A launch that nothing came of ends with a reason, and is forgotten an hour later with its token."""
+        """A launch for which no host ever came ends with a reason, and is forgotten an hour later with its token."""
         yield self._ready()
         [made] = yield self.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, client_token="t"))
         self.clock.advance(LIFECYCLE.deadlines["pending"].seconds + 1)
         yield self.parts.sweep.turn()
         [stored] = yield self.store.read(Instance, [made.id])
-        self.assertEqual((stored.record.state, stored.record.reason.code), ("terminated", "Server.InternalError"))
+        self.assertEqual((stored.record.state, stored.record.reason.code), ("terminated", "Server.InsufficientInstanceCapacity"))
         self.clock.advance(3601)
         yield self.parts.sweep.turn()
         self.assertEqual((yield self.store.read(Instance, [made.id])), [None])
