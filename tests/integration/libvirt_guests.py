@@ -118,8 +118,8 @@ class LibvirtFixtures:
             "cpu_shares": 0,
             "hotplug_ports": 3,
             "disk_cache": "unsafe",
-            "shutdown_seconds": 3.0,
-            "reboot_seconds": 3.0,
+            "shutdown_seconds": 0.5,
+            "reboot_seconds": 0.5,
         }
         return LibvirtHypervisor(place, reactor, self.images, Libvirt(**(known | self.options | options)))
 
