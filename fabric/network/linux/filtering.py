@@ -37,10 +37,12 @@ NAMED = (
     Named(FILTER, "from6", "map", "type ifname . ipv6_addr : verdict;"),
     Named(FILTER, "to", "map", "type ifname . ipv4_addr : verdict;"),
     Named(FILTER, "to6", "map", "type ifname . ipv6_addr : verdict;"),
+    Named(FILTER, "led", "set", "type ipv4_addr;"),
 )
 """
 Sets and maps that are always there.  C{pairs} are each bridge with itself,
-C{closed} those that only guests are on, C{guests} the ones on other bridges.
+C{closed} those that only guests are on, C{guests} the ones on other bridges,
+C{led} floating addresses.
 """
 
 
@@ -76,6 +78,9 @@ def chains(metadata_port: int) -> tuple[Chain, ...]:
             FILTER,
             "input",
             (
+                # Not translated since it is not of a connection as this host knows it, like one whose guest
+                # has just moved away.  The host would answer for the guest, and end it.
+                "ip daddr @led counter drop",
                 "iifname @closed goto asking",
                 "iifname . ip saddr @guests goto asking",
                 "iifname . ip6 saddr @guests6 goto asking",

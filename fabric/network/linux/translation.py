@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, collapse_addresses, ip_network
 from fabric.network.interface import NetworkOrder
 from fabric.network.linux.guards import METADATA
 from fabric.network.linux.plan import is_gateway
-from fabric.network.linux.tables import NAT, Chain, Element, Named
+from fabric.network.linux.tables import FILTER, NAT, Chain, Element, Named
 
 NAMED = (
     Named(NAT, "bridges", "set", "type ifname;"),
@@ -95,9 +95,12 @@ def floating_elements(private: str, publics: Iterable[str]) -> list[Element]:
     """
     @param publics: every floating address that leads to C{private}; what it
         sends comes from the first.
+    @return: for the table of family C{inet} too, which lets nothing reach the
+        host itself at these.
     """
     led = sorted(publics)
-    return [*(Element(NAT, "floating", public, private) for public in led), public_element(private, led[0])]
+    ways_in = [Element(NAT, "floating", public, private) for public in led]
+    return [*ways_in, *(Element(FILTER, "led", public) for public in led), public_element(private, led[0])]
 
 
 def public_element(private: str, public: str) -> Element:
