@@ -5,7 +5,7 @@ Commands of the host, as child processes that the reactor waits for.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -53,17 +53,16 @@ class Commands:
         self._reactor = reactor
         self._seconds = seconds
 
-    def run(self, command: Sequence[str], text: bytes = b"", environment: Mapping[str, str] = {}) -> Deferred[Finished]:
+    def run(self, command: Sequence[str], text: bytes = b"") -> Deferred[Finished]:
         """
         @param command: its name or path, and its arguments.
         @param text: what it reads.
-        @param environment: beside that of this process.
         @return: fires when it has ended, whatever its status; does not fail.
         """
         child = _Child(text)
         path = os.environ.get("PATH", "") + ":" + PATH
-        everything = os.environ | {"LC_ALL": "C.UTF-8", "PATH": path} | environment
-        self._reactor.spawnProcess(child, "/usr/bin/env", ["env", *command], everything)
+        environment = os.environ | {"LC_ALL": "C.UTF-8", "PATH": path}
+        self._reactor.spawnProcess(child, "/usr/bin/env", ["env", *command], environment)
         limit = self._reactor.callLater(self._seconds, child.kill)
 
         def ended(finished: Finished) -> Finished:

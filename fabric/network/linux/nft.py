@@ -4,21 +4,13 @@ The command C{nft}, as a child process that the reactor waits for.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.error import ProcessDone
-from twisted.internet.interfaces import IReactorProcess, IReactorTime
-from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks
 
+from fabric.command import Commands, Finished
 from fabric.errors import DriverFailure
-
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where the tools are, also for a service whose PATH has no sbin."""
 
 
 class Tool:
@@ -26,21 +18,19 @@ class Tool:
     A command that is fed with a text and says nothing when all is well.
     """
 
-    log = Logger()
-
     def __init__(self, reactor: Any, command: Sequence[str], seconds: float = 60.0) -> None:
         """
-        @param reactor: provides L{IReactorProcess} and L{IReactorTime}.
         @param command: its name, looked for in C{PATH} and in the sbin
             directories, and the arguments of every call.
         @param seconds: one that runs for longer is killed.
         """
-        self._processes: IReactorProcess = reactor
-        self._clock: IReactorTime = reactor
+        self._commands = Commands(reactor, seconds)
         self._command = tuple(command)
-        self._seconds = seconds
 
-    def run(self, arguments: Sequence[str] = (), text: str = "", quiet: bool = False) -> Deferred[None]:
+    @inlineCallbacks
+    def run(
+        self, arguments: Sequence[str] = (), text: str = "", quiet: bool = False
+    ) -> Generator[Deferred[Any], Any, None]:
         """
         Run it once.
 
@@ -50,17 +40,11 @@ class Tool:
             when it failed or is not there.
         """
         command = [*self._command, *arguments]
-        child = _Child(" ".join(command), text.encode(), quiet)
-        environment = {"PATH": os.environ.get("PATH", "") + ":" + PATH, "LC_ALL": "C.UTF-8"}
-        process = self._processes.spawnProcess(child, "/usr/bin/env", ["env", *command], environment)
-        late = self._clock.callLater(self._seconds, process.signalProcess, "KILL")
-
-        def ended(result: Any) -> Any:
-            if late.active():
-                late.cancel()
-            return result
-
-        return child.ended.addBoth(ended)
+        finished: Finished = yield self._commands.run(command, text.encode())
+        if finished.status != 0 and not quiet:
+            status = "killed" if finished.status is None else f"status {finished.status}"
+            said = finished.output.decode(errors="replace") + finished.complaint
+            raise DriverFailure(what=f"{' '.join(command)}: {said.strip()[:2000] or status}")
 
 
 class Nft:
@@ -90,38 +74,3 @@ class Nft:
         @return: fires when it could; else L{DriverFailure} with nft's words.
         """
         return self._one_by_one.run(self._tool.run, ("-c", "-f", "-"), text)
-
-
-class _Child(ProcessProtocol):
-    """
-    @ivar ended: fires when the process has.
-    """
-
-    def __init__(self, name: str, text: bytes, quiet: bool) -> None:
-        self.ended: Deferred[None] = Deferred()
-        self._name = name
-        self._text = text
-        self._quiet = quiet
-        self._said: list[bytes] = []
-
-    def connectionMade(self) -> None:
-        """Feed it."""
-        assert self.transport is not None
-        if self._text:
-            self.transport.write(self._text)
-        self.transport.closeStdin()
-
-    def outReceived(self, data: bytes) -> None:
-        """What it says goes into the error, should there be one."""
-        self._said.append(data)
-
-    errReceived = outReceived
-
-    def processEnded(self, reason: Failure) -> None:
-        """Tell whoever waits."""
-        if reason.check(ProcessDone) or self._quiet:
-            self.ended.callback(None)
-            return
-        said = b"".join(self._said).decode(errors="replace").strip()[:2000]
-        status = reason.getErrorMessage().strip()
-        self.ended.errback(DriverFailure(what=f"{self._name}: {said or status}"))
