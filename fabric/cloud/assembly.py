@@ -125,33 +125,82 @@ def assemble(
     @param store_door: by which files that no image has are removed.
     """
     rules = rules or Rules()
-    faults = faults or NoFaults()
+    ground = _ground(store, queue, clock, rules, faults or NoFaults(), teller, signer)
+    pool = KeyPool(defer, rules.ready_keys)
+    cloud = _cloud(ground, rules, pool, store_door)
+    return _controllers(ground, rules, cloud, pool, fence or NoFence())
+
+
+@attrs.frozen
+class _Ground:
+    """What the nouns' logic stands on."""
+
+    store: IStore
+    queue: IQueue
+    clock: IReactorTime
+    faults: IFaults
+    again: float
+    quotas: Quotas
+    networks: Networks
+    links: FileLinks
+    orders: Orders
+    enforcement: Enforcement
+    hosts: Hosts
+    volume_orders: VolumeOrders
+    volume_reports: VolumeReports
+    volume_placement: VolumePlacement
+
+
+def _ground(
+    store: IStore,
+    queue: IQueue,
+    clock: IReactorTime,
+    rules: Rules,
+    faults: IFaults,
+    teller: IStore | None,
+    signer: Signer | None,
+) -> _Ground:
     again = rules.resend_after
-    quotas = Quotas(store, rules.quotas)
     networks = Networks(store, clock, rules.network, own=rules.own_networks)
-    ranges = Ranges(store, clock)
     links = FileLinks(signer)
     orders = Orders(queue, networks, links)
-    enforcement = Enforcement(teller or store, queue, faults)
     hosts = Hosts(store, clock, rules.down_after, rules.zone)
-    listings = Listings(store)
-    pool = KeyPool(defer, rules.ready_keys)
     volume_orders = VolumeOrders(queue)
     volume_reports = VolumeReports(store, volume_orders, orders, clock, faults, again)
-    volume_placement = VolumePlacement(store, hosts, volume_orders, volume_reports.fail_volume, clock, faults, again)
-    attachments = Attachments(store, volume_orders, clock, faults, again)
-    volumes = Volumes(store, attachments, volume_placement, volume_orders, quotas, clock, faults, again)
+    return _Ground(
+        store,
+        queue,
+        clock,
+        faults,
+        again,
+        Quotas(store, rules.quotas),
+        networks,
+        links,
+        orders,
+        Enforcement(teller or store, queue, faults),
+        hosts,
+        volume_orders,
+        volume_reports,
+        VolumePlacement(store, hosts, volume_orders, volume_reports.fail_volume, clock, faults, again),
+    )
+
+
+def _cloud(ground: _Ground, rules: Rules, pool: KeyPool, store_door: IStoreDoor | None) -> Cloud:
+    store, clock, faults, again = ground.store, ground.clock, ground.faults, ground.again
+    quotas, orders, hosts, networks = ground.quotas, ground.orders, ground.hosts, ground.networks
+    listings, ranges = Listings(store), Ranges(store, clock)
+    attachments = Attachments(store, ground.volume_orders, clock, faults, again)
+    volumes = Volumes(store, attachments, ground.volume_placement, ground.volume_orders, quotas, clock, faults, again)
     launches = Launches(store, networks, quotas, orders, volumes, hosts, clock, faults, again, rules.zone)
-    instances = Instances(store, queue, launches, orders, enforcement, quotas, clock, faults, again)
-    snapshots = Snapshots(store, volume_orders, quotas, clock, faults, again)
+    instances = Instances(store, ground.queue, launches, orders, ground.enforcement, quotas, clock, faults, again)
+    snapshots = Snapshots(store, ground.volume_orders, quotas, clock, faults, again)
     images = Images(store, listings, quotas, snapshots, clock)
-    captures = Captures(store, queue, images, snapshots, clock, faults, again, links)
-    cloud = Cloud(
+    return Cloud(
         instances,
         KeyPairs(store, quotas, pool, clock),
         images,
         Groups(store, quotas, clock),
-        GroupRules(store, enforcement, clock, faults, again),
+        GroupRules(store, ground.enforcement, clock, faults, again),
         Tags(store),
         hosts,
         networks,
@@ -164,29 +213,34 @@ def assemble(
         templates=Templates(store, quotas, clock),
         flavors=Flavors(store),
         metadata_settings=MetadataSettings(store),
-        guests=Guests(instances, queue),
+        guests=Guests(instances, ground.queue),
         migrations=Migrations(store, hosts, orders, clock, faults, again),
         snapshots=snapshots,
-        captures=captures,
-        image_files=ImageFiles(store, quotas, links, clock, store_door),
+        captures=Captures(store, ground.queue, images, snapshots, clock, faults, again, ground.links),
+        image_files=ImageFiles(store, quotas, ground.links, clock, store_door),
     )
+
+
+def _controllers(ground: _Ground, rules: Rules, cloud: Cloud, pool: KeyPool, fence: IFence) -> Assembly:
+    store, clock, faults, again = ground.store, ground.clock, ground.faults, ground.again
+    orders, hosts, enforcement = ground.orders, ground.hosts, ground.enforcement
     placement = Placement(store, hosts, orders, clock, faults, again)
-    reports = Reports(store, orders, volume_orders, enforcement, clock, faults, again)
-    adoption = Adoption(store, queue, orders, reports, clock, faults, rules.stray_grace)
+    reports = Reports(store, orders, ground.volume_orders, enforcement, clock, faults, again)
     worker = CloudWorker(
         hosts,
         reports,
-        adoption,
+        Adoption(store, ground.queue, orders, reports, clock, faults, rules.stray_grace),
         placement,
         rules.accounts,
         Associations(store, orders, faults),
-        volume_reports,
-        VolumeAdoption(store, volume_orders),
+        ground.volume_reports,
+        VolumeAdoption(store, ground.volume_orders),
         enforcement,
-        captures,
+        cloud.captures,
     )
-    volume_sweep = VolumeSweep(store, hosts, volume_placement, volume_reports, volume_orders, clock, again)
-    sweep = Sweep(store, hosts, orders, enforcement, volume_sweep, captures, clock, again)
-    evacuation = Evacuation(store, orders, clock, faults, again)
-    fencing = Fencing(store, hosts, evacuation, fence or NoFence(), faults)
+    volume_sweep = VolumeSweep(
+        store, hosts, ground.volume_placement, ground.volume_reports, ground.volume_orders, clock, again
+    )
+    sweep = Sweep(store, hosts, orders, enforcement, volume_sweep, cloud.captures, clock, again)
+    fencing = Fencing(store, hosts, Evacuation(store, orders, clock, faults, again), fence, faults)
     return Assembly(cloud, pool, placement, worker, sweep, DeadLetters(reports), fencing)

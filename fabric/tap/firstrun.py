@@ -48,14 +48,15 @@ def administrator(settings: Settings, people: LDAPDirectory, front: Listening) -
 def data_directory(settings: Settings) -> Step:
     """
     @return: the step that makes the directory for this account alone, or
-        shuts the one that is there.
+        shuts the one that is there; guests may be let through by the compute
+        driver, when they have an account of their own.
     """
 
     def start() -> None:
         path = Path(settings.data_dir)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
-        if found.st_uid == os.geteuid() and found.st_mode & 0o077:  # made by hand; guests' user data is kept below
+        if found.st_uid == os.geteuid() and found.st_mode & 0o066:  # made by hand; guests' user data is kept below
             path.chmod(0o700)
         probe = path / f".writable-{os.getpid()}"
         probe.touch()

@@ -70,9 +70,7 @@ class RabbitMQServer:
     @ivar directory: with its data, log and settings; removed by C{stop}.
     """
 
-    def __init__(
-        self, reactor: IReactorProcess, certificate: Path | None = None, address: str = "127.0.0.1"
-    ) -> None:
+    def __init__(self, reactor: IReactorProcess, certificate: Path | None = None, address: str = "127.0.0.1") -> None:
         """
         @param certificate: a PEM file with a certificate for C{localhost}, which is
             its own authority, and its key; for a broker that speaks TLS too.

@@ -5,6 +5,7 @@ Floating addresses, the metadata door, and what guests reach of their host.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Generator
 from contextlib import closing
 from typing import Any
@@ -69,6 +70,44 @@ class TranslationTests(FilteredHost):
         yield self.applied()
         self.assertEqual((yield self.seen(self.first, self.outside, STRANGER)), FLOATING)
         self.assertEqual((yield self.seen(self.second, self.outside, STRANGER)), PUBLIC)
+
+    @inlineCallbacks
+    def test_about_to_follow(self) -> Steps:
+        """A guest that has just moved here is seen as its floating address before that is here."""
+        port = attrs.evolve(self.order.ports[self.first.mac], public=FLOATING)
+        self.order = attrs.evolve(self.order, ports=self.order.ports | {port.mac: port})
+        yield self.applied()
+        self.assertEqual((yield self.later(self.source)), FLOATING)
+        self.assertFalse((yield self.later(self.outside.reaches, FLOATING, 80)))
+
+    def source(self) -> str:
+        """Whom the outside sees when the first guest sends.  Blocks."""
+        with closing(self.outside.receives_datagrams(9)) as listening:
+            self.first.sends(STRANGER, 9)
+            peer: str = listening.recvfrom(100)[1][0]
+            return peer
+
+    @inlineCallbacks
+    def test_host_does_not_answer(self) -> Steps:
+        """What can't be led to the guest is not answered by the host in its stead, which would end connections."""
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        yield self.later(self.host.run, "ip", "address", "add", f"{FLOATING}/32", "dev", "pub0")
+        self.assertTrue((yield self.later(self.answers_scrap, PUBLIC)))
+        self.assertFalse((yield self.later(self.answers_scrap, FLOATING)))
+
+    def answers_scrap(self, address: str) -> bool:
+        """Whether a TCP segment of no connection, which conntrack can't follow, is reset.  Blocks."""
+        segment = struct.pack("!HHIIBBHHH", 1234, 81, 1, 1, 0x50, 0, 1000, 0, 0)
+        pseudo = socket.inet_aton(STRANGER) + socket.inet_aton(address) + struct.pack("!HH", 6, len(segment))
+        total = sum(struct.unpack("!16H", pseudo + segment))
+        checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+        with closing(self.outside.open_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)) as raw:
+            raw.sendto(segment[:16] + struct.pack("!H", checksum) + segment[18:], (address, 0))
+            try:
+                return bool(raw.recv(100))
+            except TimeoutError:
+                return False
 
     @inlineCallbacks
     def test_moved(self) -> Steps:

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fabric.errors import InvalidValue
 from fabric.network.interface import GroupOrder, NetworkOrder, Plug, RuleOrder
+from fabric.network.linux.changes import associated
 from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.plan import Uplinks
 from fabric.network.linux.ruleset import Outside, ruleset
@@ -132,6 +133,19 @@ class RulesetTests(SynchronousTestCase):
         rules = ruleset(attrs.evolve(host, floating=host.floating | {more.public: more}), OUTSIDE)
         self.assertEqual(elements(rules, "floating"), {("203.0.0.2", "10.0.0.2"), ("198.51.100.9", "10.0.0.2")})
         self.assertEqual(elements(rules, "public"), {("10.0.0.2", "198.51.100.9")})
+
+    def test_address_that_follows(self) -> None:
+        """A guest whose floating address is still elsewhere is seen as that, and not led to by it."""
+        host = crowd(1)
+        [port] = host.ports.values()
+        here = attrs.evolve(host, floating={}, ports={port.mac: attrs.evolve(port, public="198.51.100.9")})
+        rules = ruleset(here, OUTSIDE)
+        self.assertEqual(elements(rules, "public"), {("10.0.0.2", "198.51.100.9")})
+        self.assertEqual(elements(rules, "floating") | elements(rules, "led"), set())
+        [floating] = host.floating.values()
+        arrived = associated([attrs.evolve(floating, public="198.51.100.9", mac=port.mac)])(here)
+        self.assertEqual(arrived.ports, {port.mac: port})
+        self.assertEqual(elements(ruleset(arrived, OUTSIDE, rules), "public"), {("10.0.0.2", "198.51.100.9")})
 
     def test_seen_by_floating(self) -> None:
         """A rule about a range is also about guests here whose floating addresses are in it, but for all of IPv4."""

@@ -5,7 +5,7 @@ The guests of a host by libvirt.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,8 @@ from fabric.compute.libvirt.capture import Capture
 from fabric.compute.libvirt.connection import Connection
 from fabric.compute.libvirt.domain import Abilities, domain_xml
 from fabric.compute.libvirt.events import LIFECYCLE, News
-from fabric.compute.libvirt.files import ImageFiles, Store
+from fabric.compute.libvirt.files import GuestFiles, ImageFiles, Store
+from fabric.compute.libvirt.passage import Passage
 from fabric.compute.libvirt.power import Power
 from fabric.compute.libvirt.watch import Watch
 from fabric.errors import DriverFailure, NotFound
@@ -54,6 +55,7 @@ class LibvirtHypervisor:
         self._images = images
         self._options = options = options or Libvirt()
         self._store = Store(self._directory, options.user)
+        self._passage = Passage(self._directory)
         self._news = News(reactor)
         self._connection = Connection(
             options.uri, reactor, options.threads, options.reconnect_seconds, self._heard, self._reopened
@@ -70,6 +72,8 @@ class LibvirtHypervisor:
         yield self._connection.start()
         yield self._connection.work(partial(os.makedirs, self._directory, exist_ok=True))
         options = self._options
+        yield self._connection.call(self._passage.learn)
+        yield self._connection.work(self._passage.open, [os.path.join(self._directory, "kvm-probe")])
         self._abilities = yield self._connection.call(
             probe.abilities, options.virt_type, options.machine, self._directory
         )
@@ -130,6 +134,7 @@ class LibvirtHypervisor:
         self._bases.add(machine.id, [file.digest for file in machine.files])
         image = yield self._image(machine, found)
         files = yield self._connection.work(self._store.furnish, machine, image, found is not None, rescue)
+        yield self._connection.work(self._passage.open, _paths(files, image, machine.disks))
         xml = domain_xml(machine, files, image, can, self._options, rescue)
         yield self._connection.call(volumes.know, machine.disks)
         yield self._connection.call(guests.boot, machine.id, xml)
@@ -235,7 +240,12 @@ class LibvirtHypervisor:
 
     def attach_disk(self, disk: DiskOrder) -> Deferred[None]:
         """See L{IComputeDriver.attach_disk}."""
-        return self._watch.order(disk.instance, partial(self._connection.call, volumes.attach, disk))
+        return self._watch.order(disk.instance, partial(self._attach_disk, disk))
+
+    @inlineCallbacks
+    def _attach_disk(self, disk: DiskOrder) -> Generator[Deferred[Any], Any, None]:
+        yield self._connection.work(self._passage.open, _paths(None, ImageFiles(), [disk]))
+        yield self._connection.call(volumes.attach, disk)
 
     def detach_disk(self, id: str, volume: str, force: bool) -> Deferred[None]:
         """
@@ -259,7 +269,13 @@ class LibvirtHypervisor:
 
     def capture(self, id: str, image: str, restart: bool) -> Deferred[str]:
         """See L{IComputeDriver.capture}; where it says, is under the driver's directory."""
-        return self._watch.order(id, partial(self._capture.make, id, image, restart))
+        return self._watch.order(id, partial(self._capture_disk, id, image, restart))
+
+    @inlineCallbacks
+    def _capture_disk(self, id: str, image: str, restart: bool) -> Generator[Deferred[Any], Any, str]:
+        copy = yield self._connection.work(self._store.captured, image)
+        yield self._connection.work(self._passage.open, [copy])
+        return (yield self._capture.make(id, image, restart))  # type: ignore[no-any-return]
 
     def captured_file(self, image: str) -> Deferred[str]:
         """See L{IKeepsCaptures.captured_file}."""
@@ -298,6 +314,8 @@ class LibvirtHypervisor:
         self._bases.add(machine.id, [file.digest for file in machine.files])
         image = yield self._image(machine, None)
         shared = yield self._connection.work(self._store.expect, machine, image)
+        files = self._store.of(machine.id)
+        yield self._connection.work(self._passage.open, _paths(files, image, machine.disks))
         yield self._connection.call(volumes.know, machine.disks)
         return {
             "kind": "libvirt",
@@ -343,3 +361,10 @@ class LibvirtHypervisor:
     def _look(self, id: str) -> Generator[Deferred[Any], Any, tuple[Domain, str] | None]:
         found = yield self._connection.call(guests.look, id)
         return None if found is None else (found.domain, found.reason)
+
+
+def _paths(files: GuestFiles | None, image: ImageFiles, disks: Iterable[DiskOrder]) -> list[str]:
+    """All files that a guest opens."""
+    own = [] if files is None else [files.root]
+    volumes = [disk.connection.get("path", "") for disk in disks]
+    return [path for path in (*own, image.disk, image.kernel, image.ramdisk, *volumes) if path]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import Any
 from xml.etree.ElementTree import fromstring
 
@@ -25,6 +26,8 @@ from fabric.errors import DriverFailure
 
 SECONDS = 6.0
 """A processor that is virtual needs less than one; an emulated one needs minutes."""
+
+NOT_STARTED = "a guest that was tried did not start"
 
 LOOK = 0.05
 """Seconds between looks at it."""
@@ -101,6 +104,8 @@ def _remembered(connection: Any, architecture: str, machine: str, directory: str
     except (OSError, ValueError, KeyError, TypeError):
         log.debug("KVM was not tried since the host was booted")
     why = _tried(connection, architecture, emulator, directory)
+    if why.startswith(NOT_STARTED):  # which has causes enough that somebody may mend
+        return why
     with open(path + ".part", "wb") as file:
         file.write(orjson.dumps({"key": key, "why": why}))
     os.replace(path + ".part", path)
@@ -121,13 +126,16 @@ def _tried(connection: Any, architecture: str, emulator: str, directory: str) ->
         return ""
     disk, said = (os.path.join(directory, f"kvm-probe.{name}") for name in ("disk", "said"))
     for path, content in ((disk, _BOOT_SECTOR), (said, b"")):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
         with open(path, "wb") as file:
             file.write(content)
+        os.chmod(path, 0o644)  # libvirt may give it to somebody else
     xml = _DOMAIN.format(pid=os.getpid(), architecture=architecture, emulator=emulator, disk=disk, said=said)
     try:
         domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY)
     except libvirt.libvirtError as error:
-        return f"a guest that was tried did not start: {str(error).splitlines()[0]}"
+        return f"{NOT_STARTED}: {str(error).splitlines()[0]}"
     try:
         return _outcome(said)
     finally:
