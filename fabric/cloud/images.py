@@ -177,26 +177,14 @@ class Images:
             raise WrongState("image", source, before.state, ["available"])
         yield self.check_name(caller, name)
         disks = yield self._copied(caller, before)
-        waits = any(disk.snapshot for disk in disks)
-        now = self._clock.seconds()
         own_tags = before.tags if copy_tags and before.project == caller.project else {}
         image = attrs.evolve(
-            before,
-            id=new_id(before.type if before.type in ("kernel", "ramdisk") else "image"),
+            self._copy_of(before, disks),
             project=caller.project,
             name=name,
             description=before.description if description is None else description,
-            public=False,
-            shared_with=(),
-            state="pending" if waits else "available",
-            created_at=now,
-            review_at=now + SOON,
             tags={**own_tags, **(tags or {})},
-            disks=disks,
             client_token=client_token,
-            source=source,
-            instance="",
-            host="",
         )
         try:
             yield self.write_new(caller, image)
@@ -209,6 +197,25 @@ class Images:
                 raise
             return repeated  # type: ignore[no-any-return]
         return image
+
+    def _copy_of(self, before: Image, disks: tuple[ImageDisk, ...]) -> Image:
+        """
+        The same image once more, not yet anybody's, with these disks.
+        """
+        now = self._clock.seconds()
+        return attrs.evolve(
+            before,
+            id=new_id(before.type if before.type in ("kernel", "ramdisk") else "image"),
+            public=False,
+            shared_with=(),
+            state="pending" if any(disk.snapshot for disk in disks) else "available",
+            created_at=now,
+            review_at=now + SOON,
+            disks=disks,
+            source=before.id,
+            instance="",
+            host="",
+        )
 
     def share(
         self,
