@@ -27,7 +27,7 @@ from fabric.errors import DriverFailure
 SECONDS = 6.0
 """A processor that is virtual needs less than one; an emulated one needs minutes."""
 
-NOT_STARTED = "a guest that was tried did not start"
+DENIED = "Permission denied"
 
 LOOK = 0.05
 """Seconds between looks at it."""
@@ -104,7 +104,7 @@ def _remembered(connection: Any, architecture: str, machine: str, directory: str
     except (OSError, ValueError, KeyError, TypeError):
         log.debug("KVM was not tried since the host was booted")
     why = _tried(connection, architecture, emulator, directory)
-    if why.startswith(NOT_STARTED):  # which has causes enough that somebody may mend
+    if DENIED in why:  # which somebody may mend before the host is booted again
         return why
     with open(path + ".part", "wb") as file:
         file.write(orjson.dumps({"key": key, "why": why}))
@@ -135,7 +135,7 @@ def _tried(connection: Any, architecture: str, emulator: str, directory: str) ->
     try:
         domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY)
     except libvirt.libvirtError as error:
-        return f"{NOT_STARTED}: {str(error).splitlines()[0]}"
+        return f"a guest that was tried did not start: {str(error).splitlines()[0]}"
     try:
         return _outcome(said)
     finally:
