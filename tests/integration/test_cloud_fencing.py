@@ -16,11 +16,14 @@ from zope.interface.verify import verifyObject
 from fabric.cloud.addresses import Named
 from fabric.cloud.assembly import Rules
 from fabric.cloud.fencing import IFence, NoFence
+from fabric.cloud.images import ImageSpec
 from fabric.cloud.launch import LaunchSpec
 from fabric.cloud.volumes import VolumeSpec
 from fabric.command import Commands
 from fabric.errors import DriverFailure
 from fabric.model.address import Address
+from fabric.model.image import ImageDisk
+from fabric.model.snapshot import Snapshot
 from fabric.model.volume import Volume
 from fabric.tap.fence import CommandFence
 from fabric.testing.cloud import CALLER, OPERATOR, SAMPLE, CloudUnderTest, make_cloud
@@ -198,6 +201,44 @@ class FencingTests(TestCase):
         [domain] = yield self.cloud.hosts["b"].hypervisor.domains()
         self.assertEqual(domain.disks, {"/dev/sdf": volume.id})
         yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_root_volume_follows(self) -> Test:
+        """An instance that boots from a volume of another host runs elsewhere from that, nothing being lost."""
+        only_b = self.cloud.cloud.hosts.set_disabled
+        yield only_b(OPERATOR, "a", "volume", True)
+        volume = yield self.cloud.cloud.volumes.create(CALLER, VolumeSpec(size_gb=1, zone="nova"))
+        yield self.cloud.until(lambda: self.volume_is(volume.id, "available"))
+        snapshot = yield self.cloud.cloud.snapshots.create(CALLER, volume.id)
+        yield self.cloud.until(lambda: self.complete(snapshot.id))
+        root = ImageDisk("/dev/sda1", snapshot.id, 1, delete_on_termination=True)
+        image = yield self.cloud.cloud.images.register(
+            CALLER, ImageSpec("rooted", disks=(root,), root_device="/dev/sda1")
+        )
+        yield only_b(OPERATOR, "b", "compute", True)
+        [made] = yield self.cloud.cloud.instances.run(CALLER, LaunchSpec(image.id, "m1.tiny"))
+        [running] = yield self.cloud.until_state("running", made.id)
+        self.assertEqual(running.host, "a")
+        yield only_b(OPERATOR, "b", "compute", False)
+        self.switch.dead.add("a")
+        yield self.cut_off()
+
+        @inlineCallbacks
+        def there() -> Generator[Deferred[Any], Any, bool]:
+            [instance] = yield self.cloud.get(made.id)
+            return (instance.host, instance.state) == ("b", "running")
+
+        yield self.cloud.until(there)
+        domains = yield self.cloud.hosts["b"].hypervisor.domains()
+        [disks] = [domain.disks for domain in domains if domain.id == made.id]
+        self.assertEqual(disks, {"/dev/sda1": running.root.volume})
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def complete(self, id: str) -> Generator[Deferred[Any], Any, bool]:
+        """Whether a snapshot is complete."""
+        [stored] = yield self.cloud.store.read(Snapshot, [id])
+        return stored.record.state == "completed"
 
 
 class CommandTests(TestCase):
