@@ -5,8 +5,11 @@ What the kernel makes of our texts, and the child processes that bring them.
 from __future__ import annotations
 
 import json
+import re
+import socket
 import subprocess
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +30,7 @@ from fabric.testing.namespaces import Namespaces
 from tests.unit.network_hosts import hosts
 
 Steps = Generator[Deferred[Any], Any, None]
+SIDES = ("--orig-src", "--reply-src")
 OUTSIDE = Outside("eth0", "198.51.100.1", uplinks=Uplinks(vlan_interface="eth1"))
 
 
@@ -147,3 +151,44 @@ class NftTests(TestCase):
         """Ending flows is no failure where there are none, or no tool."""
         yield Conntrack(reactor, self.namespaces.command("host", ["conntrack"])).forget([("10.0.0.1", "--orig-src")])
         yield Conntrack(reactor, ["no-such-conntrack"]).forget([("10.0.0.1", "--orig-src")])
+
+    @inlineCallbacks
+    def test_flows_of_many(self) -> Steps:
+        """The flows of many addresses are ended by one process, and no others."""
+        yield deferToThread(self._talk)
+        tool = self._logged('exec conntrack "$@"')
+        yield Conntrack(reactor, tool).forget([(f"10.1.0.{n}", side) for n in (1, 2) for side in SIDES])
+        self.assertEqual((yield deferToThread(self._talking)), {"10.1.0.3"})
+        self.assertEqual(self._calls(), ["--load-file"])
+
+    @inlineCallbacks
+    def test_flows_one_by_one(self) -> Steps:
+        """A tool that is too old for lists ends flows all the same."""
+        yield deferToThread(self._talk)
+        tool = self._logged('[ $1 = --load-file ] && exit 2; exec conntrack "$@"')
+        yield Conntrack(reactor, tool).forget([("10.1.0.1", side) for side in SIDES])
+        self.assertEqual((yield deferToThread(self._talking)), {"10.1.0.2", "10.1.0.3"})
+        self.assertEqual(self._calls(), ["--load-file", "-D", "-D"])
+
+    def _logged(self, script: str) -> list[str]:
+        """@return: a command in the namespace that notes how it is called."""
+        self.calls = Path(self.mktemp()).absolute()
+        return self.namespaces.command("host", ["sh", "-c", f"echo $1 >> {self.calls}; {script}", "conntrack"])
+
+    def _calls(self) -> list[str]:
+        return self.calls.read_text().split()
+
+    def _talk(self) -> None:
+        """Have a flow of each of three addresses.  Blocks."""
+        rules = "table inet follow { chain sent { type filter hook output priority 0; ct state new accept; }; }"
+        self.namespaces.run("host", ["nft", rules])
+        for number in (1, 2, 3):
+            address = f"10.1.0.{number}"
+            self.namespaces.run("host", ["ip", "address", "add", f"{address}/32", "dev", "lo"])
+            with self.namespaces.open_socket("host", socket.AF_INET, socket.SOCK_DGRAM) as talker:
+                talker.bind((address, 0))
+                talker.sendto(b"hello", (address, 9))
+
+    def _talking(self) -> set[str]:
+        """@return: who has a flow.  Blocks."""
+        return set(re.findall(r"src=(10\.1\.0\.\d)", self.namespaces.run("host", ["conntrack", "-L"])))

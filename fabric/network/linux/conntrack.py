@@ -12,9 +12,10 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.logger import Logger
 
+from fabric.command import NOT_THERE, Commands, Finished
 from fabric.network.linux.host import HostNetwork
-from fabric.network.linux.nft import Tool
 
 Side = tuple[str, str]
 """An address, and which end of a flow it is: an option of the tool."""
@@ -25,20 +26,31 @@ class Conntrack:
     The tool.
     """
 
+    log = Logger()
+
     def __init__(self, reactor: Any, command: Sequence[str] = ("conntrack",)) -> None:
         """
         @param command: what runs C{conntrack}.
         """
-        self._tool = Tool(reactor, command)
+        self._commands = Commands(reactor)
+        self._command = tuple(command)
 
     @inlineCallbacks
     def forget(self, sides: Iterable[Side]) -> Generator[Deferred[Any], Any, None]:
         """
-        End the flows of which an address is such an end.  Nothing where there
-        are none, or the tool is not there.
+        End the flows of which an address is such an end, by one process for
+        all.  Nothing where there are none, or the tool is not there.
         """
-        for address, side in sides:
-            yield self._tool.run(("-D", side, address), quiet=True)
+        ends = list(sides)
+        if not ends:
+            return
+        text = "".join(f"-D {side} {address}\n" for address, side in ends)
+        done: Finished = yield self._commands.run((*self._command, "--load-file", "-"), text.encode())
+        if done.status in (0, NOT_THERE):
+            return
+        self.log.info("conntrack takes no list, so flows are ended one by one: {why}", why=done.complaint)
+        for address, side in ends:
+            yield self._commands.run((*self._command, "-D", side, address))
 
 
 def forgotten(before: HostNetwork, after: HostNetwork) -> list[Side]:

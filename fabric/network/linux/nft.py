@@ -28,20 +28,17 @@ class Tool:
         self._command = tuple(command)
 
     @inlineCallbacks
-    def run(
-        self, arguments: Sequence[str] = (), text: str = "", quiet: bool = False
-    ) -> Generator[Deferred[Any], Any, None]:
+    def run(self, arguments: Sequence[str] = (), text: str = "") -> Generator[Deferred[Any], Any, None]:
         """
         Run it once.
 
         @param text: what it reads.
-        @param quiet: whether the exit status does not matter.
         @return: fires when it has ended; L{DriverFailure} with its own words
             when it failed or is not there.
         """
         command = [*self._command, *arguments]
         finished: Finished = yield self._commands.run(command, text.encode())
-        if finished.status != 0 and not quiet:
+        if finished.status != 0:
             status = "killed" if finished.status is None else f"status {finished.status}"
             said = finished.output.decode(errors="replace") + finished.complaint
             raise DriverFailure(what=f"{' '.join(command)}: {said.strip()[:2000] or status}")
