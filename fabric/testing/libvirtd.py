@@ -129,6 +129,11 @@ class PrivateLibvirtd:
             self._process = None
             (self.place / "libvirtd.pid").unlink(missing_ok=True)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
     def virsh(self, *arguments: str) -> str:
         """
         Do something behind the driver's back.

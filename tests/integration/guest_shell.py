@@ -62,6 +62,10 @@ class GuestShell:
         assert line is not None, "the session ended"
         return line
 
+    def drain(self) -> list[str]:
+        """@return: the lines that are here already."""
+        return [self.hear() for _ in range(self._lines.qsize())]
+
     def close(self) -> None:
         """End the session."""
         self._process.kill()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +94,9 @@ class Host:
             self.services[name].process.start()
 
     @property
-    def armed(self) -> list[str]:
-        """Services that have died."""
-        return [name for name, service in self.services.items() if not service.process.alive]
+    def running(self) -> list[str]:
+        """The guests that run."""
+        return self.libvirtd.virsh("list", "--name").split()
 
     def run(self, *command: str) -> str:
         """@return: what a command here writes."""
@@ -104,6 +106,7 @@ class Host:
         """End all that is here."""
         for service in self.services.values():
             service.remove()
+        self._end_dhcp()
         self.libvirtd.remove()
 
     def power_off(self, *cables: str) -> None:
@@ -114,9 +117,28 @@ class Host:
         """
         for service in self.services.values():
             service.process.kill()
-        self.libvirtd.remove()
+        self._end_dhcp()
+        for guest in self.running:
+            self.libvirtd.virsh("destroy", guest)
+        self.libvirtd.kill()
         for cable in cables:
             self.run("ip", "link", "set", cable, "down")
+
+    def power_on(self, *cables: str) -> None:
+        """Have it run again, with the disks that it had."""
+        for cable in cables:
+            self.run("ip", "link", "set", cable, "up")
+        self.libvirtd.start()
+        for service in self.services.values():
+            service.process.start()
+
+    def _end_dhcp(self) -> None:
+        """What survives its service."""
+        for path in (self._directory / self.name).glob("hosts/*/network/dhcp/*.pid"):
+            with suppress(OSError, ValueError):
+                pid = int(path.read_text())
+                if str(path).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
 
     def state(self) -> dict[str, Any]:
         """

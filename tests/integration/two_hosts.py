@@ -35,9 +35,9 @@ from fabric.testing.deployment import BRISK
 from fabric.testing.guest_image import tiny_guest
 from fabric.testing.namespaces import Namespaces
 from fabric.testing.processes import SOURCES, await_true
+from fabric.testing.realhost import until
 from fabric.testing.servers import Servers
 from tests.integration.host_in_namespace import Host, Service
-from tests.integration.real_host import until
 
 UNDERLAY = {"ctl": "192.0.2.10", "ha": "192.0.2.1", "hb": "192.0.2.2"}
 PUBLIC = {"ha": "198.51.100.1", "hb": "198.51.100.2", "out": "198.51.100.9"}
@@ -143,7 +143,6 @@ class TwoHosts:
             "objectstore.endpoint": f"tcp:3333:interface={UNDERLAY['ctl']}",
             "objectstore.url": f"http://{UNDERLAY['ctl']}:3333",
             "objectstore.secret": "one that they all have",
-            "controller.fence": f"/usr/bin/find,{self.dead},-name",
         }
         fence = self.directory / "fence"
         fence.write_text(f'#!/bin/sh\ntouch "{self.directory}/asked-$1"\ntest -e "{self.dead}/$1"\n')
@@ -179,7 +178,10 @@ class TwoHosts:
 
     def await_well(self) -> None:
         """Wait until every service is well."""
-        for service in (*self.controllers.values(), *(each for host in self.hosts.values() for each in host.services.values())):
+        for service in (
+            *self.controllers.values(),
+            *(each for host in self.hosts.values() for each in host.services.values()),
+        ):
             service.process.await_well()
 
     def _begin(self) -> None:
@@ -225,7 +227,9 @@ class TwoHosts:
     @property
     def talking(self) -> set[str]:
         """The hosts that can be given instances."""
-        return {each["host"] for each in self.admin.call("DescribeHosts") if each["topic"] == "compute" and each["alive"]}
+        return {
+            each["host"] for each in self.admin.call("DescribeHosts") if each["topic"] == "compute" and each["alive"]
+        }
 
     # Instances.
 
@@ -263,7 +267,7 @@ class TwoHosts:
 
     def host_of(self, id: str) -> str:
         """@return: the name of the host whose libvirt runs it; those of both if they do."""
-        return " ".join(name for name, host in self.hosts.items() if id in host.libvirtd.virsh("list", "--name").split())
+        return " ".join(name for name, host in self.hosts.items() if host.libvirtd.alive and id in host.running)
 
     def floating(self, project: Project, id: str) -> str:
         """@return: a new address that leads to an instance."""
