@@ -50,6 +50,17 @@ cgroup_controllers = [ ]
 stdio_handler = "file"
 """
 
+_STOCK_DAEMON = """\
+unix_sock_group = "libvirt"
+unix_sock_rw_perms = "0770"
+"""
+
+_STOCK_QEMU = """\
+security_driver = "none"
+namespaces = [ ]
+cgroup_controllers = [ ]
+"""
+
 
 class PrivateLibvirtd:
     """
@@ -63,6 +74,7 @@ class PrivateLibvirtd:
         self._namespaces = namespaces
         self._name = name
         self._process: subprocess.Popen[bytes] | None = None
+        self._logs = ""
         self.place = Path(tempfile.mkdtemp(prefix="fabric-libvirt-"))
         atexit.register(self.remove)
 
@@ -71,11 +83,14 @@ class PrivateLibvirtd:
         """Where drivers find it."""
         return f"qemu+unix:///system?socket={self.place}/sock/libvirt-sock"
 
-    def prepare(self, bridge: str = "br100") -> None:
+    def prepare(self, bridge: str = "br100", stock: bool = False) -> None:
         """
         Make the namespace and the directories.
 
         @param bridge: one to make there, for ports that nobody else plugs; empty for none.
+        @param stock: whether it is as Debian has it: guests have an account of
+            their own, their consoles go through virtlogd, and the group
+            libvirt may use it.
 
         @raise AssertionError: this machine can't; the text says why not.
         """
@@ -92,7 +107,12 @@ class PrivateLibvirtd:
         for name in (*_PLACES, "sock", "lib/qemu", "lib/images", "lib/boot", "log/qemu"):
             (self.place / name).mkdir(parents=True, exist_ok=True)
         (self.place / "etc" / "libvirtd.conf").write_text(_DAEMON.format(place=self.place, uuid=uuid.uuid4()))
-        (self.place / "etc" / "qemu.conf").write_text(_QEMU)
+        (self.place / "etc" / "qemu.conf").write_text(_STOCK_QEMU if stock else _QEMU)
+        if stock:
+            self.place.chmod(0o711)
+            with open(self.place / "etc" / "libvirtd.conf", "a") as daemon:
+                daemon.write(_STOCK_DAEMON)
+        self._logs = "[ -S /run/libvirt/virtlogd-sock ] || virtlogd -d -p /run/libvirt/virtlogd.pid\n" if stock else ""
         if CACHE.is_dir():
             shutil.copytree(CACHE, self.place / "cache", dirs_exist_ok=True)
 
@@ -103,7 +123,7 @@ class PrivateLibvirtd:
         @raise AssertionError: it does not, in time.
         """
         mounts = "".join(f"mkdir -p {at}; mount --bind {self.place}/{name} {at}\n" for name, at in _PLACES.items())
-        script = f"set -e\n{mounts}exec libvirtd -f /etc/libvirt/libvirtd.conf -p {self.place}/libvirtd.pid"
+        script = f"set -e\n{mounts}{self._logs}exec libvirtd -f /etc/libvirt/libvirtd.conf -p {self.place}/libvirtd.pid"
         alone = ["unshare", "-m", "--propagation", "private", "sh", "-c", script]
         with open(self.place / "said", "ab") as said:
             self._process = subprocess.Popen(
@@ -160,6 +180,8 @@ class PrivateLibvirtd:
         self.kill()
         for path in (self.place / "run" / "qemu").glob("*.pid"):
             _kill_guest(int(path.read_text() or 0), path.stem)
+        for path in (self.place / "run").glob("virtlogd.pid"):
+            _kill_guest(int(path.read_text() or 0), "virtlogd")
         shutil.rmtree(self.place, ignore_errors=True)
 
     def _answers(self) -> bool:
@@ -182,10 +204,10 @@ class PrivateLibvirtd:
 
 
 def _kill_guest(pid: int, name: str) -> None:
-    """End a qemu that is this guest's for sure."""
+    """End a qemu that is this guest's for sure, or virtlogd."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"qemu" in command and name.encode() in command:
+        if name.encode() in command and (b"qemu" in command or name == "virtlogd"):
             os.kill(pid, signal.SIGKILL)
     except OSError:
         return

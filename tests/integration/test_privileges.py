@@ -12,11 +12,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from fabric.testing.guest_image import tiny_guest
 from fabric.testing.guests import NetnsGuest
+from fabric.testing.libvirtd import PrivateLibvirtd
 from fabric.testing.namespaces import Namespaces
 from fabric.testing.processes import SOURCES, await_true
 from tests.integration.linux_networks import DHCP, dhcp_plug, mac
@@ -27,21 +30,22 @@ ACCOUNT = 65534
 UNITS = SOURCES / "etc" / "systemd"
 
 
-def capabilities(service: str) -> list[str]:
+def unit(service: str, setting: str) -> list[str]:
     """
-    @return: those of a service's unit, as C{net_admin}.
+    @return: the words of a setting of a service's unit.
     """
-    [line] = re.findall(r"^AmbientCapabilities=(.*)$", (UNITS / f"{service}.service").read_text(), re.MULTILINE)
-    return [name.removeprefix("CAP_").lower() for name in line.split()]
+    [line] = re.findall(rf"^{setting}=(.*)$", (UNITS / f"{service}.service").read_text(), re.MULTILINE)
+    return line.split()  # type: ignore[no-any-return]
 
 
-def confined(service: str) -> list[str]:
+def confined(service: str, groups: Sequence[str] = ()) -> list[str]:
     """
     @return: what runs a command as the account, with the unit's capabilities
         alone; and with the right to read the sources, where they are not for all.
     """
-    found = capabilities(service)
-    as_nobody = ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups"]
+    found = [name.removeprefix("CAP_").lower() for name in unit(service, "AmbientCapabilities")]
+    as_nobody = ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}"]
+    as_nobody += [f"--groups={','.join(groups)}"] if groups else ["--clear-groups"]
     reads = subprocess.run([*as_nobody, sys.executable, "-c", "import twisted"], cwd="/", capture_output=True)
     seen = subprocess.run([*as_nobody, "test", "-r", str(SOURCES / "fabric" / "worker.py")], cwd="/")
     if reads.returncode or seen.returncode:
@@ -105,3 +109,42 @@ class NetworkTests(SynchronousTestCase):
         guest = NetnsGuest(self.namespaces, "host", "g2", mac(2))
         guest.plug(DHCP.bridge)
         self.assertEqual(guest.leases().get("ip"), dhcp_plug(2).address)
+
+
+class ComputeTests(SynchronousTestCase):
+    """
+    C{cloud-compute} with a libvirt as Debian makes it: guests have an account of their own.
+    """
+
+    def setUp(self) -> None:
+        """A host, and a directory that is the account's."""
+        self.namespaces = Namespaces()
+        self.addCleanup(self.namespaces.remove)
+        self.libvirtd = PrivateLibvirtd(self.namespaces, "host")
+        self.addCleanup(self.libvirtd.remove)
+        self.libvirtd.prepare(stock=True)
+        self.libvirtd.start()
+        [mode] = unit("cloud-compute", "StateDirectoryMode")
+        self.directory = Path(tempfile.mkdtemp(prefix="fabric-compute-"))
+        self.addCleanup(shutil.rmtree, self.directory, True)
+        self.directory.chmod(int(mode, 8))
+        os.chown(self.directory, ACCOUNT, ACCOUNT)
+
+    def test_does_all(self) -> None:
+        """Guests of one image are booted, copied, restarted and removed by an account with the unit's groups only."""
+        guest = tiny_guest()
+        [mask] = unit("cloud-compute", "UMask")
+        within = confined("cloud-compute", unit("cloud-compute", "SupplementaryGroups"))
+        module = [sys.executable, "-m", "tests.integration.compute_process", str(self.directory), self.libvirtd.uri]
+        module += [guest.kernel, guest.ramdisk, guest.disk, guest.line]
+        done = subprocess.run(
+            self.namespaces.command("host", [*within, *module]),
+            cwd="/",
+            env={"PYTHONPATH": str(SOURCES), "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"},
+            umask=int(mask, 8),
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        said = ["running running running", "captured QFI", "console True", "left "]
+        self.assertEqual(done.stdout.splitlines(), said, done.stderr[-4000:])

@@ -63,9 +63,11 @@ class Capture:
         if found.domain.state != "running":
             yield self._connection.work(self._store.copy, self._store.of(id).root, target)
             return
-        part = target + ".part"
-        yield self._connection.work(_remove, part)
-        yield self._connection.call(_begin, id, found.live["ua-root"], part)
+        part, name = target + ".part", found.live["ua-root"]
+        size = yield self._connection.call(_end_and_measure, id, name)
+        # Made by us, so that it is ours again when libvirt, which lends it to the guest's account, is done.
+        yield self._connection.work(self._store.blank, part, size)
+        yield self._connection.call(_begin, id, name, part)
 
         @inlineCallbacks
         def done() -> Generator[Deferred[Any], Any, bool]:
@@ -78,8 +80,19 @@ class Capture:
         yield self._connection.work(os.replace, part, target)
 
 
+def _end_and_measure(connection: Any, id: str, name: str) -> int:
+    """
+    Have no copy under way.
+
+    @return: how many bytes a disk has for the guest.
+    """
+    domain = guests.running(connection, id)
+    _abort(connection, id)
+    return int(domain.blockInfo(name)[0])
+
+
 def _begin(connection: Any, id: str, name: str, path: str) -> None:
-    """Have qemu copy the disk as it is now, while the guest writes on."""
+    """Have qemu copy the disk as it is now, while the guest writes on, to a file that is there."""
     domain = guests.running(connection, id)
     _abort(connection, id)
     backup = Element("domainbackup", mode="push")
@@ -90,7 +103,8 @@ def _begin(connection: Any, id: str, name: str, path: str) -> None:
             disk.set("type", "file")
             SubElement(disk, "driver", type="qcow2")
             SubElement(disk, "target", file=path)
-    domain.backupBegin(tostring(backup, encoding="unicode"), None, 0)
+    flags = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
+    domain.backupBegin(tostring(backup, encoding="unicode"), None, flags)
 
 
 def _done(connection: Any, id: str) -> bool:
@@ -116,8 +130,3 @@ def _abort(connection: Any, id: str) -> None:
 def _touch(path: str) -> None:
     with open(path, "wb"):
         pass
-
-
-def _remove(path: str) -> None:
-    if os.path.exists(path):
-        os.remove(path)

@@ -212,7 +212,7 @@ def _devices(
     for port in machine.ports:
         devices.append(_interface(port, options.mtu))
     serial = _add(devices, "serial", type="pty")
-    _add(serial, "log", file=files.console, append="off")
+    _add(serial, "log", file=files.console, append="on")
     _add(serial, "target", port="0")
     _add(_add(devices, "console", type="pty"), "target", type="serial", port="0")
     _add(devices, "graphics", type="vnc", port="-1", autoport="yes", listen=options.vnc_listen)

@@ -6,6 +6,7 @@ Everything here blocks.
 
 from __future__ import annotations
 
+import glob
 import os
 import pwd
 import shutil
@@ -99,13 +100,22 @@ class Store:
             raise DriverFailure(what=f"not a guest's id: {id!r}")
         return GuestFiles(os.path.join(self._directory, "guests", id))
 
-    def make(self, id: str) -> GuestFiles:
-        """Have the guest's directory, with an empty console's log."""
+    def make(self, id: str, anew: bool = False) -> GuestFiles:
+        """
+        Have the guest's directory, with a console's log.  That is made here,
+        since who may read it is up to who makes it.
+
+        @param anew: whether it is to be empty.
+        """
         files = self.of(id)
         try:
             self._own_directory(self._directory, 0o711)
             self._own_directory(os.path.dirname(files.directory), 0o711)
             self._own_directory(files.directory, 0o700)
+            if anew:
+                for path in (files.console, *glob.glob(glob.escape(files.console) + ".[0-9]*")):
+                    with suppress(FileNotFoundError):
+                        os.remove(path)
             if not os.path.exists(files.console):
                 self._place(files.console, _touch)
         except OSError as error:
@@ -114,12 +124,13 @@ class Store:
 
     def furnish(self, machine: MachineOrder, image: ImageFiles, there: bool, rescue: bool) -> GuestFiles:
         """
-        Have all files of a guest; those that there are stay as they are.
+        Have all files of a guest that does not run; disks that there are stay
+        as they are.
 
         @param there: whether it was made before, and so must have its disk.
         @param rescue: whether it needs a rescue disk, too.
         """
-        files = self.make(machine.id)
+        files = self.make(machine.id, True)
         if not machine.root_volume and not os.path.exists(files.root):
             if there:
                 raise DriverFailure(what=f"the disk {files.root} is not there any more")
@@ -200,6 +211,13 @@ class Store:
         """Copy a disk that no guest writes to, without what it is built on.  Nothing when it is there."""
         if not os.path.exists(target):
             self._place(target, lambda part: _tool("qemu-img", "convert", "-q", "-O", "qcow2", source, part))
+
+    def blank(self, path: str, size: int) -> None:
+        """Have an empty disk, a qcow2 of so many bytes, in place of whatever is there."""
+        with suppress(FileNotFoundError):
+            os.remove(path)
+        _tool("qemu-img", "create", "-q", "-f", "qcow2", path, str(size))
+        self.handed(path)
 
     def handed(self, path: str) -> None:
         """Have a file belong to whom all belong."""
