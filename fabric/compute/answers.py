@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from fabric.cloud.interface import ICloudWorker
 from fabric.compute.captures import Captures
 from fabric.compute.disks import Disks
-from fabric.compute.interface import IComputeDriver
+from fabric.compute.driver import IComputeDriver
 from fabric.compute.migrations import Migrations
 from fabric.compute.reporter import WAIT
 from fabric.model.codec import encode

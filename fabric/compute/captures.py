@@ -19,7 +19,8 @@ from twisted.logger import Logger
 
 from fabric.cloud.interface import ICloudWorker
 from fabric.compute.disks import TRANSIENT
-from fabric.compute.interface import Domain, IComputeDriver, MachineReport
+from fabric.compute.driver import IComputeDriver
+from fabric.compute.interface import Domain, MachineReport
 from fabric.compute.machines import Machines
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT

@@ -19,7 +19,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from fabric.cloud.interface import ICloudWorker
-from fabric.compute.interface import DiskOrder, DiskReport, IComputeDriver, MachineOrder
+from fabric.compute.driver import IComputeDriver
+from fabric.compute.interface import DiskOrder, DiskReport, MachineOrder
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT
 from fabric.compute.turns import Turns

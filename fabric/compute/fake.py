@@ -21,7 +21,8 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from fabric.compute.console import Run, console_text
-from fabric.compute.interface import DiskOrder, Domain, IComputeDriver, IDomainWatcher, MachineOrder, Statistics
+from fabric.compute.driver import IComputeDriver, IDomainWatcher
+from fabric.compute.interface import DiskOrder, Domain, MachineOrder, Statistics
 from fabric.compute.screen import picture
 from fabric.errors import DriverFailure, NotFound, WrongState
 from fabric.image.interface import IKeepsCaptures
@@ -125,7 +126,7 @@ class FakeHypervisor:
             VERBS,
             rehearsed(options, VERBS),
             os.path.join(directory, "faults"),
-            {"crash": self.crash, "halt": self.halt},
+            {"crash": self.crash, "halt": self.halt, "kill": self.kill},
         )
 
     def start(self, watcher: IDomainWatcher) -> Deferred[None]:
@@ -239,19 +240,23 @@ class FakeHypervisor:
 
     def crash(self, id: str) -> None:
         """The guest's kernel panics; nothing when it does not run."""
-        self._end(id, "crashed", "The guest's kernel panicked.")
+        self._end(id, "crashed", "The guest's kernel panicked.", True)
 
     def halt(self, id: str) -> None:
         """The guest shuts itself down; nothing when it does not run."""
-        self._end(id, "stopped", "The guest shut itself down.")
+        self._end(id, "stopped", "The guest shut itself down.", True)
 
-    def _end(self, id: str, state: str, reason: str) -> None:
+    def kill(self, id: str) -> None:
+        """Somebody on the host stops the guest; nothing when it does not run."""
+        self._end(id, "stopped", "The guest was stopped from outside of the cloud.", False)
+
+    def _end(self, id: str, state: str, reason: str, own: bool) -> None:
         guest = self._guests.get(id)
         if guest is None or guest.state != "running":
             return
         self._put(guest.ended(state, guest.order, self._clock.seconds()))
         if self._watcher is not None:
-            self._watcher.domain_changed(self._guests[id].domain(), reason)
+            self._watcher.domain_changed(self._guests[id].domain(), reason, own)
 
     def _domains(self) -> list[Domain]:
         for name in os.listdir(self._directory):
@@ -408,9 +413,11 @@ class FakeHypervisor:
         return Statistics(seconds / 100, 64, 10**6, int(1000 * seconds), int(500 * seconds), int(500 * seconds))
 
     def _migrate(self, id: str, destination: dict[str, str]) -> None:
-        if self._arrival(id) is None:
+        guest = self._arrival(id)
+        if guest is None:
             return
-        guest = self._running(id)
+        if guest.condition == "suspended":
+            raise WrongState(kind="guest", id=id, found="suspended", wanted=["running", "stopped"])
         path = os.path.join(destination["directory"], ARRIVED + id)
         with open(path + ".part", "wb") as file:
             file.write(orjson.dumps(encode(guest)))

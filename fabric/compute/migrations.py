@@ -16,14 +16,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from fabric.compute.interface import (
-    Domain,
-    IComputeDriver,
-    IComputeWorker,
-    MachineOrder,
-    MachineReport,
-    MigrationOrder,
-)
+from fabric.compute.driver import IComputeDriver
+from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport, MigrationOrder
 from fabric.compute.machines import Machines
 from fabric.compute.orders import network_orders, sentence, too_long
 from fabric.compute.reporter import Reporter

@@ -10,7 +10,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
-from fabric.compute.interface import IComputeDriver, IComputeWorker
+from fabric.compute.driver import IComputeDriver
+from fabric.compute.interface import IComputeWorker
 from fabric.compute.worker import ComputeWorker
 from fabric.faults import IFaults
 from fabric.heartbeat import Heartbeat

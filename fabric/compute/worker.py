@@ -24,14 +24,8 @@ from fabric.cloud.interface import ICloudWorker
 from fabric.compute.answers import NOBODY, Answers
 from fabric.compute.captures import Captures
 from fabric.compute.disks import Disks
-from fabric.compute.interface import (
-    Domain,
-    IComputeDriver,
-    IComputeWorker,
-    IDomainWatcher,
-    MachineOrder,
-    MachineReport,
-)
+from fabric.compute.driver import IComputeDriver, IDomainWatcher
+from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport
 from fabric.compute.machines import Machines
 from fabric.compute.migrations import Migrations
 from fabric.compute.orders import Brief, addresses_of, network_orders, sentence, too_long
@@ -165,7 +159,7 @@ class ComputeWorker(Answers):
 
     # News of the guests' own.
 
-    def domain_changed(self, domain: Domain, reason: str) -> None:
+    def domain_changed(self, domain: Domain, reason: str, own: bool) -> None:
         """See L{IDomainWatcher.domain_changed}; orders speak for themselves."""
         if self._turns.busy(domain.id):
             return
@@ -173,8 +167,12 @@ class ComputeWorker(Answers):
             "{host}: {id} is {state}: {reason}", host=self._host, id=domain.id, state=domain.state, reason=reason
         )
         report = self._machines.put(domain)
-        codes = {"stopped": "Client.InstanceInitiatedShutdown", "crashed": INTERNAL}
-        self._report(attrs.evolve(report, order=0, code=codes.get(domain.state, ""), message=reason), NOBODY)
+        if domain.condition == "suspended":
+            return  # it goes on where it was when somebody resumes it
+        code = "" if domain.state == "running" else INTERNAL
+        if domain.state == "stopped" and own:
+            code = "Client.InstanceInitiatedShutdown"
+        self._report(attrs.evolve(report, order=0, code=code, message=reason), NOBODY)
 
     # How orders are carried out.
 

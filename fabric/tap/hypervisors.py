@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fabric.compute.driver import IComputeDriver
 from fabric.compute.fake import FakeHypervisor
-from fabric.compute.interface import IComputeDriver
 from fabric.settings import Settings
 
 

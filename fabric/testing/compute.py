@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from fabric.compute.interface import DiskOrder, Domain, IComputeDriver, IDomainWatcher, MachineOrder, PortOrder
+from fabric.compute.driver import IComputeDriver, IDomainWatcher
+from fabric.compute.interface import DiskOrder, Domain, MachineOrder, PortOrder
 from fabric.errors import NotFound, WrongState
 from fabric.model.flavor import BUILT_IN
 
@@ -25,14 +26,17 @@ class Heard:
     An L{IDomainWatcher} that remembers.
 
     @ivar news: C{(domain, reason)} pairs.
+    @ivar own: of each, whether the guest did it by itself.
     """
 
     def __init__(self) -> None:
         self.news: list[tuple[Domain, str]] = []
+        self.own: list[bool] = []
 
-    def domain_changed(self, domain: Domain, reason: str) -> None:
+    def domain_changed(self, domain: Domain, reason: str, own: bool) -> None:
         """Remember it."""
         self.news.append((domain, reason))
+        self.own.append(own)
 
 
 def machine(number: int, order: int = 1, flavor: str = "m1.tiny") -> MachineOrder:
@@ -484,11 +488,28 @@ class MigrationContract:
         self.assertEqual([watcher.news for watcher in self.watchers], [[], []])  # type: ignore[attr-defined]
 
     @inlineCallbacks
-    def test_migrate_refused(self) -> Steps:
-        """What does not run is not moved, and what was made ready for it goes."""
+    def test_migrate_stopped(self) -> Steps:
+        """A guest that is stopped is moved as it is, and runs there when it is spawned; twice is as once."""
         order = self.machine(1, 7)
         yield self.here.spawn(order)
         yield self.here.shut_down(order.id, True, 8)
+        destination = yield self.there.receive(order)
+        for _ in range(2):
+            yield self.here.migrate(order.id, destination)
+            self.assertEqual((yield self.here.domains()), [])  # type: ignore[attr-defined]
+            stopped = attrs.evolve(_running(order), state="stopped", order=8)
+            self.assertEqual((yield self.there.domains()), [stopped])  # type: ignore[attr-defined]
+        yield self.there.spawn(attrs.evolve(order, order=9))
+        self.assertEqual((yield self.there.domains()), [attrs.evolve(_running(order), order=9)])  # type: ignore[attr-defined]
+        yield self.there.destroy(order.id)
+        self.assertEqual([watcher.news for watcher in self.watchers], [[], []])  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_migrate_refused(self) -> Steps:
+        """What is suspended is not moved, and what was made ready for it goes."""
+        order = self.machine(1, 7)
+        yield self.here.spawn(order)
+        yield self.here.suspend(order.id, 8)
         destination = yield self.there.receive(order)
         yield self.assertFailure(self.here.migrate(order.id, destination), WrongState)  # type: ignore[attr-defined]
         yield self.there.destroy(order.id)

@@ -14,8 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from fabric.cloud.interface import ICloudWorker
+from fabric.compute.driver import IComputeDriver
 from fabric.compute.fake import FakeHypervisor
-from fabric.compute.interface import IComputeDriver, IComputeWorker, MachineOrder
+from fabric.compute.interface import IComputeWorker, MachineOrder
 from fabric.compute.service import ComputeService
 from fabric.errors import DriverFailure
 from fabric.model.codec import encode

@@ -14,8 +14,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from fabric.cloud.interface import ICloudWorker
+from fabric.compute.driver import IDomainWatcher
 from fabric.compute.fake import FakeHypervisor
-from fabric.compute.interface import IComputeWorker, IDomainWatcher
+from fabric.compute.interface import IComputeWorker
 from fabric.compute.service import ComputeService
 from fabric.compute.worker import ComputeWorker
 from fabric.errors import NotFound

@@ -40,7 +40,7 @@ class WatchTests(SynchronousTestCase):
         self.looks += 1
         if isinstance(self.found, Exception):
             return fail(self.found)
-        return succeed(None if self.found is None else (self.found, "because"))
+        return succeed(None if self.found is None else (self.found, "because", True))
 
     def heard(self, found):
         """The guest became so, and libvirt says that there is news."""

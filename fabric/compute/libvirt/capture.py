@@ -37,7 +37,7 @@ class Capture:
 
     @inlineCallbacks
     def make(self, id: str, image: str, restart: bool) -> Generator[Deferred[Any], Any, str]:
-        """See L{fabric.compute.interface.IComputeDriver.capture}."""
+        """See L{fabric.compute.driver.IComputeDriver.capture}."""
         found = yield self._connection.call(guests.look, id)
         if found is None:
             raise NotFound(kind="guest", id=id)

@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from fabric.compute.interface import DiskOrder, Domain, IComputeDriver, IDomainWatcher, MachineOrder, Statistics
+from fabric.compute.driver import IComputeDriver, IDomainWatcher
+from fabric.compute.interface import DiskOrder, Domain, MachineOrder, Statistics
 from fabric.compute.libvirt import guests, host, moving, picture, probe, volumes
 from fabric.compute.libvirt.bases import Bases
 from fabric.compute.libvirt.capture import Capture
@@ -23,7 +24,7 @@ from fabric.compute.libvirt.events import LIFECYCLE, News
 from fabric.compute.libvirt.files import GuestFiles, ImageFiles, Store
 from fabric.compute.libvirt.passage import Passage
 from fabric.compute.libvirt.power import Power
-from fabric.compute.libvirt.watch import Watch
+from fabric.compute.libvirt.watch import Seen, Watch
 from fabric.errors import DriverFailure, NotFound
 from fabric.image.interface import IImageCache, IKeepsCaptures
 from fabric.model.host import Capacity
@@ -77,8 +78,8 @@ class LibvirtHypervisor:
         self._abilities = yield self._connection.call(
             probe.abilities, options.virt_type, options.machine, self._directory
         )
-        yield self.domains()
         self._watch.tell(watcher)
+        yield self.domains()
         yield self._images.keep(self._bases.all())
 
     def stop(self) -> Deferred[None]:
@@ -106,6 +107,8 @@ class LibvirtHypervisor:
         found = yield self._connection.call(guests.look_at_all)
         for each in found:
             self._watch.saw(each.domain)
+            if each.asleep:
+                self._watch.heard(each.domain.id)
         self._bases.refresh({each.domain.id: each.notes.bases for each in found}, changes)
         return [each.domain for each in found]
 
@@ -358,9 +361,11 @@ class LibvirtHypervisor:
             self._watch.heard(id)
 
     @inlineCallbacks
-    def _look(self, id: str) -> Generator[Deferred[Any], Any, tuple[Domain, str] | None]:
-        found = yield self._connection.call(guests.look, id)
-        return None if found is None else (found.domain, found.reason)
+    def _look(self, id: str) -> Generator[Deferred[Any], Any, Seen | None]:
+        found: guests.Found | None = yield self._connection.call(guests.look, id)
+        if found is not None and found.asleep:
+            yield self._connection.call(guests.rest, id)
+        return None if found is None else (found.domain, found.reason, found.own)
 
 
 def _paths(files: GuestFiles | None, image: ImageFiles, disks: Iterable[DiskOrder]) -> list[str]:

@@ -53,6 +53,8 @@ class Found:
     A guest as libvirt has it.
 
     @ivar reason: why its state is so, one sentence for people.
+    @ivar own: whether it is so by the guest's own doing.
+    @ivar asleep: whether it is stopped, but active in order to be moved.
     @ivar targets: its disks, C{{alias: target}}, as it will be booted.
     @ivar live: the same as it runs; empty when it does not.
     """
@@ -63,6 +65,8 @@ class Found:
     image: ImageFiles
     targets: dict[str, str]
     live: dict[str, str]
+    own: bool = False
+    asleep: bool = False
 
 
 def handle(connection: Any, id: str) -> Any:
@@ -89,7 +93,7 @@ def running(connection: Any, id: str) -> Any:
     @raise WrongState: it does not run.
     """
     found = existing(connection, id)
-    if not found.isActive():
+    if not found.isActive() or asleep(found):
         raise WrongState(kind="guest", id=id, found="stopped", wanted=["running"])
     return found
 
@@ -112,10 +116,16 @@ def describe(domain: Any) -> Found | None:
         element, notes = parsed(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
         if notes is None:
             return None
-        state, why = domain.state()
-        if state == libvirt.VIR_DOMAIN_PAUSED and why == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP:
-            state, why = libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN
-        live = disks_of(parsed(domain.XMLDesc(0))[0]) if state in RUNNING else {}
+        state, why = _state(domain)
+        live: dict[str, str] = {}
+        resting = False
+        if state in RUNNING:
+            running, said = parsed(domain.XMLDesc(0))
+            live = disks_of(running)
+            state, why = _state(domain)  # lest what was put to rest just now seems to run
+            resting = said is not None and said.asleep
+            if resting:
+                live, state, why = {}, libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN
         suspended = state not in RUNNING and bool(domain.hasManagedSaveImage(0))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
@@ -130,7 +140,26 @@ def describe(domain: Any) -> Found | None:
     kernel, ramdisk = (element.findtext(f"os/{name}") or "" for name in ("kernel", "initrd"))
     image = ImageFiles(kernel=kernel, ramdisk=ramdisk, digests=notes.bases)
     shown = Domain(notes.id, name, notes.order, notes.addresses, volumes, condition)
-    return Found(shown, notes, reason, image, targets, live)
+    own = name == "stopped" and why == libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN
+    return Found(shown, notes, reason, image, targets, live, own, resting)
+
+
+def asleep(domain: Any) -> bool:
+    """@return: whether an active domain is one that is stopped, and was started to be moved."""
+    notes = parsed(domain.XMLDesc(0))[1]
+    return notes is not None and notes.asleep
+
+
+def rest(connection: Any, id: str) -> None:
+    """
+    Have one that was started to be moved not be active any more, unless it is
+    being moved now; nothing for all others.
+    """
+    domain = handle(connection, id)
+    if domain is None or not domain.isActive() or not asleep(domain) or not domain.isPersistent():
+        return
+    if domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE:
+        kill(connection, id)
 
 
 def disks_of(domain: Element) -> dict[str, str]:
@@ -298,6 +327,14 @@ def statistics(connection: Any, id: str) -> Statistics:
     )
 
 
+def _state(domain: Any) -> tuple[int, int]:
+    """@return: libvirt's state and reason; shut off for one that is only being started."""
+    state, why = domain.state()
+    if state == libvirt.VIR_DOMAIN_PAUSED and why == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP:
+        return libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN
+    return state, why
+
+
 def _condition(state: int, why: int, suspended: bool, rescue: bool) -> tuple[str, str]:
     """@return: as of L{Domain.condition}, and why the state is so."""
     if state == libvirt.VIR_DOMAIN_PAUSED and why in STANDING:
@@ -319,7 +356,7 @@ def _started(domain: Any) -> bool:
     try:
         domain.memoryStats()  # waits until nobody else works on it
         state, why = domain.state()
-        if state == libvirt.VIR_DOMAIN_PAUSED and why in BROKEN_OFF:
+        if (state == libvirt.VIR_DOMAIN_PAUSED and why in BROKEN_OFF) or asleep(domain):
             domain.destroy()
     except libvirt.libvirtError:
         if domain.isActive():

@@ -1,40 +1,75 @@
 """
-A running guest taken to another host.
+A guest taken to another host, running or not.
+
+One that is stopped is started for that, paused, and stays so: then libvirt copies
+its disks, and has them and the definition there or here, never both, as for one
+that runs.  It executes nothing on either host.  Its volumes stay aside: it is given
+them when it is booted.
 
 Everything here blocks and is called with the open connection.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring, tostring
 
+import attrs
 import libvirt
 
 from fabric.compute.libvirt import guests
-from fabric.errors import DriverFailure
+from fabric.compute.libvirt.notes import NAMESPACE, parsed
+from fabric.errors import DriverFailure, WrongState
 
 OWN = ("ua-root", "ua-rescue", "ua-scratch")
 """Disks that are files of this host."""
 
+LOOK = 0.5
+"""Seconds between looks at what libvirt still does."""
+
 
 def migrate(connection: Any, id: str, directory: str, destination: dict[str, str]) -> bool:
     """
-    Have the guest run there, by libvirt itself from host to host, its own disks
-    copied as far as they differ from the image.
+    Have the guest there as it is here, by libvirt itself from host to host, its
+    own disks copied as far as they differ from the image.
 
     @param directory: of its files here.
     @param destination: C{uri}, C{address} (may be empty), C{directory},
         C{kernel}, C{ramdisk}, C{shared} (not empty when its files need not be
         copied).
     @return: False when it is not here.
-    @raise WrongState: it does not run.
+    @raise WrongState: its memory is on disk.
     """
-    if guests.handle(connection, id) is None:
+    _let_finish(connection, id)
+    guests.rest(connection, id)
+    if (domain := guests.handle(connection, id)) is None:
         return False
-    domain = guests.running(connection, id)
     if destination.get("kind") != "libvirt":
         raise DriverFailure(what=f"{id} can't be moved to a host of kind {destination.get('kind')!r}")
+    if domain.isActive():
+        _send(domain, directory, destination)
+        return True
+    if domain.hasManagedSaveImage(0):
+        raise WrongState(kind="guest", id=id, found="suspended", wanted=["running", "stopped"])
+    domain = connection.createXML(_asleep(domain), libvirt.VIR_DOMAIN_START_PAUSED)
+    try:
+        _send(domain, directory, destination)
+    finally:
+        guests.rest(connection, id)
+    return True
+
+
+def _let_finish(connection: Any, id: str) -> None:
+    """libvirt goes on with a move of which the one who ordered it was killed; wait for its end."""
+    while (domain := guests.handle(connection, id)) is not None and domain.isActive():
+        if domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE:
+            return
+        time.sleep(LOOK)
+
+
+def _send(domain: Any, directory: str, destination: dict[str, str]) -> None:
+    """Have libvirt move an active domain; one that is paused stays paused."""
     flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
     flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
     flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
@@ -53,7 +88,24 @@ def migrate(connection: Any, id: str, directory: str, destination: dict[str, str
     if destination.get("address"):
         parameters[libvirt.VIR_MIGRATE_PARAM_URI] = destination["address"]
     domain.migrateToURI3(destination["uri"], parameters, flags)
-    return True
+
+
+def _asleep(domain: Any) -> str:
+    """@return: a stopped domain, to be started without its volumes, and saying that it is stopped."""
+    element, notes = parsed(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
+    devices, metadata = element.find("devices"), element.find("metadata")
+    assert notes is not None and devices is not None and metadata is not None, domain.name()
+    for disk in _volumes(element):
+        devices.remove(disk)
+    for known in metadata.findall(f"{{{NAMESPACE}}}instance"):
+        metadata.remove(known)
+    metadata.append(attrs.evolve(notes, asleep=True).element())
+    return tostring(element, encoding="unicode")
+
+
+def _volumes(domain: Element) -> list[Element]:
+    disks = [(disk, disk.find("alias")) for disk in domain.findall("devices/disk")]
+    return [disk for disk, alias in disks if alias is None or alias.get("name") not in OWN]
 
 
 def _there(xml: str, directory: str, destination: dict[str, str]) -> str:

@@ -25,6 +25,8 @@ class Notes:
         just gone included; what the domain really has is in its devices.
     @ivar bases: digests of the image's files that it needs.
     @ivar rescue: whether it is to boot from the rescue disk.
+    @ivar asleep: of a guest that is stopped: it was started to be moved, and
+        executes nothing.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Notes:
     volumes: dict[str, str] = attrs.field(factory=dict)
     bases: tuple[str, ...] = ()
     rescue: bool = False
+    asleep: bool = False
 
     def element(self, prefix: str = PREFIX + ":") -> Element:
         """
@@ -57,8 +60,9 @@ class Notes:
             SubElement(top, prefix + "volume", device=device).text = volume
         for digest in self.bases:
             SubElement(top, prefix + "base").text = digest
-        if self.rescue:
-            SubElement(top, prefix + "rescue")
+        for name in ("rescue", "asleep"):
+            if getattr(self, name):
+                SubElement(top, prefix + name)
         return top
 
 
@@ -88,6 +92,7 @@ def read(domain: Element) -> Notes | None:
         volumes,
         tuple(texts("base")),
         bool(texts("rescue")),
+        bool(texts("asleep")),
     )
 
 

@@ -15,9 +15,13 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from fabric.compute.interface import Domain, IDomainWatcher
+from fabric.compute.driver import IDomainWatcher
+from fabric.compute.interface import Domain
 from fabric.compute.turns import Turns
 from fabric.errors import DriverFailure
+
+Seen = tuple[Domain, str, bool]
+"""A guest as it is, why it is so, and whether by the guest's own doing."""
 
 GONE = "The guest was removed from outside of the cloud."
 
@@ -29,10 +33,9 @@ class Watch:
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, look: Callable[[str], Deferred[tuple[Domain, str] | None]]) -> None:
+    def __init__(self, clock: IReactorTime, look: Callable[[str], Deferred[Seen | None]]) -> None:
         """
-        @param look: asked for a guest as it is and why it is so; None for one
-            that is not there.
+        @param look: asked for a guest; None for one that is not there.
         """
         self._look = look
         self._turns = Turns(clock)
@@ -104,9 +107,9 @@ class Watch:
         finally:
             self._looking.discard(id)
             turn.leave_all()
-        self._compare(id, *(found or (None, GONE)))
+        self._compare(id, *(found or (None, GONE, False)))
 
-    def _compare(self, id: str, domain: Domain | None, reason: str) -> None:
+    def _compare(self, id: str, domain: Domain | None, reason: str, own: bool) -> None:
         known = self._known.pop(id, None)
         if domain is not None:
             self._known[id] = domain
@@ -115,7 +118,7 @@ class Watch:
         if known is None or domain is None or self._watcher is None or _alike(known, domain):
             return
         self.log.info("{id} is {state}: {reason}", id=id, state=domain.condition or domain.state, reason=reason)
-        self._watcher.domain_changed(domain, reason)
+        self._watcher.domain_changed(domain, reason, own)
 
 
 def _alike(one: Domain, other: Domain) -> bool:
