@@ -1,5 +1,5 @@
 """
-Migrations: instances moved from one host to another while they run.
+Migrations: instances moved from one host to another, while they run or are stopped.
 
 The instance holds room on both hosts from the write that says so until its host
 reports where it is.  What users order meanwhile is written as ever, and sent to
@@ -46,7 +46,7 @@ class Departure:
 
 class Migrations:
     """
-    Moves instances that run, at an operator's word.
+    Moves instances, at an operator's word.
     """
 
     log = Logger()
@@ -75,7 +75,8 @@ class Migrations:
 
         @param destination: a host's name; empty for the one with the most room.
         @raise NotFound: no such instance, or host.
-        @raise WrongState: it does not run, has volumes, or its host is silent.
+        @raise WrongState: it neither runs nor is stopped, has volumes that it
+            uses, or is on no host.
         @raise LimitExceeded: that host has no room, or none has.
         """
         departure, record = yield until_written(lambda: self._begin(caller, id, destination))
@@ -87,7 +88,7 @@ class Migrations:
     @inlineCallbacks
     def evacuate(self, caller: Caller, host: str) -> Generator[Deferred[Any], Any, list[Departure]]:
         """
-        Let nothing new on a host, and begin to move away what runs there.
+        Let nothing new on a host, and begin to move away what is there.
         Repeating is safe.
 
         @return: each of its instances, and where it goes or why it does not.
@@ -116,10 +117,7 @@ class Migrations:
         instance: Instance = stored.record
         if instance.migration is not None:
             return Departure(id, instance.migration.destination), None
-        if instance.state != "running":
-            raise WrongState("instance", id, instance.state, ["running"])
-        if instance.disks:
-            raise WrongState("instance", id, "running with volumes", ["running without volumes"])
+        _movable(instance)
         view = yield self._choose(instance, destination)
         now = self._clock.seconds()
         order = instance.order + 1
@@ -127,6 +125,7 @@ class Migrations:
             instance,
             order=order,
             migration=Migration(view.name, order, now),
+            refusals={},
             review_at=now + self._resend_after,
         )
         transaction = self._store.transaction(caller.request_id)
@@ -159,6 +158,20 @@ class Migrations:
             cursor = page.cursor
             if not cursor:
                 return found
+
+
+def _movable(instance: Instance) -> None:
+    """
+    @raise WrongState: it can't be moved now.
+    """
+    wanted = ["running without volumes", "stopped"]
+    found = instance.state if instance.host else "on no host"
+    if found == "running" and instance.disks:
+        found = "running with volumes"
+    elif found == "stopped" and any(disk.state != "attached" for disk in instance.disks):
+        found = "stopped with volumes that come or go"
+    if found not in ("running", "stopped"):
+        raise WrongState("instance", instance.id, found, wanted)
 
 
 def _sentence(error: FabricError) -> str:

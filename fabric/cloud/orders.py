@@ -63,18 +63,22 @@ class Orders:
     def run(self, request_id: str, instances: Iterable[Instance]) -> Generator[Deferred[Any], Any, None]:
         """
         Order instances to be brought up on the hosts that they were placed on;
-        not those whose root volume is not made: they are ordered when it is.
+        not those whose root volume is not made, or which are being moved: they
+        are ordered when it is, or they are there.
         """
-        ready = [instance for instance in instances if instance.bootable]
+        ready = [instance for instance in instances if instance.bootable and not instance.migration]
         if ready:
             yield self._whole(request_id, ready, "run", lambda remote, machines: remote.run(machines))
 
     @inlineCallbacks
     def reboot(self, request_id: str, instances: Iterable[Instance]) -> Generator[Deferred[Any], Any, None]:
         """
-        Order instances to be rebooted.
+        Order instances to be rebooted; those that are being moved when they
+        are there.
         """
-        yield self._whole(request_id, instances, "reboot", lambda remote, machines: remote.reboot(machines, False))
+        ready = [instance for instance in instances if not instance.migration]
+        if ready:
+            yield self._whole(request_id, ready, "reboot", lambda remote, machines: remote.reboot(machines, False))
 
     @inlineCallbacks
     def migrate(self, request_id: str, instances: Iterable[Instance]) -> Generator[Deferred[Any], Any, None]:

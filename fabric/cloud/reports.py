@@ -41,6 +41,7 @@ class _Outcome:
     remove: list[Instance] = attrs.field(factory=list)
     freed: list[Address] = attrs.field(factory=list)
     settled: list[Instance] = attrs.field(factory=list)
+    reboot: list[Instance] = attrs.field(factory=list)
     strange: list[str] = attrs.field(factory=list)
     waiting: list[str] = attrs.field(factory=list)
     members: dict[Place, set[str]] = attrs.field(factory=dict)
@@ -95,6 +96,7 @@ class Reports:
         if outcome.settled:
             yield self._arrived(request_id, outcome.settled)
             yield self._orders.resend(request_id, outcome.settled)
+            yield self._orders.reboot(request_id, outcome.reboot)
         if outcome.waiting:
             yield self._attach(request_id, outcome.waiting)
         if outcome.remove:
@@ -173,7 +175,12 @@ class Reports:
         Bring along what those have that were moved to another host.
         """
         records = [record for _, record in changed]
-        settled = [record for stored, record in changed if stored.record.migration and not record.migration]
+        settled = []
+        for stored, record in changed:
+            if stored.record.migration and not record.migration:
+                settled.append(record)
+                if record.state == "running" and record.order > stored.record.migration.order:
+                    outcome.reboot.append(record)
         if not settled:
             return records, []
         outcome.settled = settled
@@ -219,8 +226,10 @@ def _settled(
     """
     if report.order != migration.order or report.state not in ("moved", "not_moved"):
         return instance
-    host = migration.destination if report.state == "moved" else instance.host
-    return attrs.evolve(instance, host=host, migration=None, review_at=now + resend_after)
+    settled = attrs.evolve(instance, migration=None, review_at=now + resend_after)
+    if report.state == "moved":
+        return attrs.evolve(settled, host=migration.destination)
+    return attrs.evolve(settled, refusals={migration.destination: report.message or "it was not moved there"})
 
 
 def _running(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance | None:

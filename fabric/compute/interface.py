@@ -142,7 +142,7 @@ class MachineReport:
 
     @ivar order: of the order that this answers; 0 for news of the guest's own.
     @ivar state: C{running}, C{stopped}, C{gone} or C{failed}; of a
-        L{MigrationOrder} C{moved} (it runs there, and nothing of it is here)
+        L{MigrationOrder} C{moved} (it is there, and nothing of it is here)
         or C{not_moved}.
     @ivar code: reason code for C{failed} or an unexpected C{stopped}, as
         C{Server.InternalError}; empty otherwise.
@@ -255,14 +255,14 @@ class IComputeWorker(Interface):
 
     def migrate(orders: list[dict[str, Any]]) -> Deferred[None]:
         """
-        Cast: L{MigrationOrder}s of machines that run here.  Reported as
-        C{moved} or C{not_moved}, by what is the case then; repeating is safe.
+        Cast: L{MigrationOrder}s of machines that are here, running (then
+        without volumes) or stopped.  Reported as C{moved} or C{not_moved}, by what is the case then; repeating is safe.
         """
 
     def receive(machine: dict[str, Any]) -> Deferred[dict[str, str]]:
         """
-        Call, by the host that a machine runs on: make ready for it.
-        Repeating is safe.
+        Call, by the host that a machine is on: make ready for it.  Repeating
+        is safe.
 
         @return: what the driver there needs to know.
         """

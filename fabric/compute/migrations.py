@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from fabric.compute.driver import IComputeDriver
+from fabric.compute.disks import Disks
 from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport, MigrationOrder
 from fabric.compute.machines import Machines
 from fabric.compute.orders import network_orders, sentence, too_long
@@ -55,6 +57,7 @@ class Migrations:
         turns: Turns,
         machines: Machines,
         reporter: Reporter,
+        disks: Disks,
     ) -> None:
         self._host = host
         self._driver = driver
@@ -64,6 +67,7 @@ class Migrations:
         self._turns = turns
         self._machines = machines
         self._reporter = reporter
+        self._disks = disks
 
     @inlineCallbacks
     def carry_out(self, orders: list[dict[str, Any]], context: Context) -> Generator[Deferred[Any], Any, None]:
@@ -86,15 +90,21 @@ class Migrations:
     @inlineCallbacks
     def receive(self, machine: dict[str, Any], context: Context) -> Generator[Deferred[Any], Any, dict[str, str]]:
         """
-        Have network and driver ready for a machine that comes.
+        Have network and driver ready for a machine that comes.  One that has
+        volumes is stopped, and is given them when it is started here; they are
+        exported to this host now, to know that they can be.
 
         @return: what the driver there needs to know.
+        @raise FabricError: a volume host does not export to this one.
         """
         order = decode(MachineOrder, machine)
         turn = self._turns.enter({order.id})
         try:
             if turn.ready is not None:
                 yield turn.ready
+            if order.disks:
+                yield self._disks.connected(order, context)
+                order = attrs.evolve(order, disks=())
             networks, plugs = network_orders([order])
             yield self._network(self._host, context).attach(networks, plugs)
             self._faults.reach("compute.receive_attached")
@@ -166,8 +176,9 @@ class Migrations:
                     error=error,
                 )
                 return None
-            if any(each["id"] == machine.id and each["state"] == "running" for each in answer):
+            if any(each["id"] == machine.id for each in answer):
                 yield self._network(self._host, context).detach([machine.id])
+                yield self._disks.give_back(machine.disks, context)
                 return self._machines.ended(MachineReport(machine.id, order.order, "moved"))
         try:
             yield there.give_up(machine.id)

@@ -95,7 +95,7 @@ class ComputeWorker(Answers):
             host, driver, queue, clock, self._faults, self._turns, self._machines, self._report, uploader
         )
         self._migrations = Migrations(
-            host, driver, queue, clock, self._faults, self._turns, self._machines, self._reporter
+            host, driver, queue, clock, self._faults, self._turns, self._machines, self._reporter, self._disks
         )
 
     @inlineCallbacks

@@ -1,5 +1,5 @@
 """
-Instances that are moved from one host to another while they run.
+Instances that are moved from one host to another.
 """
 
 from __future__ import annotations
@@ -133,22 +133,126 @@ class MigrationTests(TestCase):
         yield self.assertFailure(self.migrations.migrate(OPERATOR, "i-0123456789abcdef0"), NotFound)
         yield self.second_host(Fake(vcpus=0))
         yield self.assertFailure(self.migrations.migrate(OPERATOR, self.made.id, "b"), LimitExceeded)
-        yield self.cloud.cloud.instances.stop(CALLER, [self.made.id])
-        yield self.cloud.until_state("stopped", self.made.id)
+        yield self.cloud.cloud.instances.terminate(CALLER, [self.made.id])
+        yield self.cloud.until_state("terminated", self.made.id)
         yield self.assertFailure(self.migrations.migrate(OPERATOR, self.made.id), WrongState)
         yield self.cloud.sound()
 
     @inlineCallbacks
+    def stopped(self) -> Test:
+        """The instance is stopped, and there is a second host."""
+        yield self.cloud.cloud.instances.stop(CALLER, [self.made.id])
+        yield self.cloud.until_state("stopped", self.made.id)
+        yield self.second_host()
+
+    @inlineCallbacks
+    def test_stopped_moves(self) -> Test:
+        """One that is stopped is moved, stays stopped, and is started where it came to."""
+        yield self.stopped()
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.state, instance.host), ("stopped", "b"))
+        self.assertEqual((yield self.has("a")), ([], []))
+        [domain] = yield self.cloud.hosts["b"].hypervisor.domains()
+        self.assertEqual((domain.id, domain.state), (self.made.id, "stopped"))
+        yield self.cloud.cloud.instances.start(CALLER, [self.made.id])
+        yield self.cloud.until_state("running", self.made.id)
+        self.assertEqual((yield self.has("a")), ([], []))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_started_meanwhile(self) -> Test:
+        """One that its user starts while it is moved runs where it comes to, and nowhere else."""
+        yield self.stopped()
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate slow 0.3")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        yield self.cloud.cloud.instances.start(CALLER, [self.made.id])
+        [instance] = yield self.cloud.until_state("running", self.made.id)
+        self.assertEqual(instance.host, "b")
+        self.assertEqual((yield self.has("a")), ([], []))
+        self.assertEqual((yield self.has("b")), ([self.made.id], [self.made.id]))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_rebooted_meanwhile(self) -> Test:
+        """One that its user reboots while it is moved is rebooted where it comes to, and runs nowhere else."""
+        yield self.second_host()
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate slow 0.3")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        yield self.cloud.cloud.instances.reboot(CALLER, [self.made.id])
+        instance = yield self.cloud.until(self.settled)
+
+        @inlineCallbacks
+        def rebooted() -> Generator[Deferred[Any], Any, bool]:
+            domains = yield self.cloud.hosts["b"].hypervisor.domains()
+            return [domain.order for domain in domains] == [instance.order]
+
+        yield self.cloud.until(rebooted)
+        self.assertEqual((yield self.has("a")), ([], []))
+
+    @inlineCallbacks
+    def test_stopped_driver_fails(self) -> Test:
+        """A move of a stopped one that fails leaves it where it was, and its operator is told why."""
+        yield self.stopped()
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate fail")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.state, instance.host), ("stopped", "a"))
+        self.assertEqual((yield self.has("b")), ([], []))
+        self.assertEqual(list((yield self.cloud.cloud.hosts.explain(self.made.id))), ["b"])
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def with_volume(self) -> Generator[Deferred[Any], Any, str]:
+        """The instance has a volume, and is stopped."""
+        volume = yield self.cloud.cloud.volumes.create(CALLER, VolumeSpec(size_gb=1, zone="nova"))
+        attach = self.cloud.cloud.volumes.attach
+        yield self.cloud.until(lambda: attach(CALLER, volume.id, self.made.id, "/dev/sdf").addErrback(lambda _: None))
+        yield self.cloud.until(
+            lambda: self.cloud.get(self.made.id).addCallback(lambda found: found[0].disks[0].state == "attached")
+        )
+        yield self.stopped()
+        return volume.id
+
+    @inlineCallbacks
+    def test_stopped_with_volume(self) -> Test:
+        """A stopped one's volume follows it: it has it when it is started, and its old host may not use it."""
+        volume = yield self.with_volume()
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        yield self.cloud.until(self.settled)
+        yield self.cloud.cloud.instances.start(CALLER, [self.made.id])
+        yield self.cloud.until_state("running", self.made.id)
+        [domain] = yield self.cloud.hosts["b"].hypervisor.domains()
+        self.assertEqual(domain.disks, {"/dev/sdf": volume})
+        holdings = yield self.cloud.hosts["a"].volumes.describe()
+        self.assertEqual([held.exported_to for held in holdings.volumes], ["b"])
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_volume_stays(self) -> Test:
+        """One whose volume can't be had on the other host stays, and its operator is told why."""
+        yield self.with_volume()
+        self.cloud.hosts["a"].volumes.rehearsal.tell("export fail")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.state, instance.host), ("stopped", "a"))
+        self.assertIn("export", (yield self.cloud.cloud.hosts.explain(self.made.id))["b"])
+        yield self.cloud.cloud.instances.start(CALLER, [self.made.id])
+        yield self.cloud.until_state("running", self.made.id)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
     def test_evacuate(self) -> Test:
-        """A host is emptied of what runs there, takes nothing new, and says what stays and why."""
+        """A host is emptied, takes nothing new, and says what stays and why."""
         [other] = yield self.cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
         yield self.cloud.until_state("running", other.id)
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("shut_down slow 2")
         yield self.cloud.cloud.instances.stop(CALLER, [other.id])
-        yield self.cloud.until_state("stopped", other.id)
         yield self.second_host()
         departures = yield self.migrations.evacuate(OPERATOR, "a")
         found = {each.instance: (each.destination, each.why) for each in departures}
-        self.assertEqual(found, {self.made.id: ("b", ""), other.id: ("", "it is stopped")})
+        self.assertEqual(found, {self.made.id: ("b", ""), other.id: ("", "it is stopping")})
+        yield self.cloud.until_state("stopped", other.id)
         instance = yield self.cloud.until(self.settled)
         self.assertEqual(instance.host, "b")
         views = yield self.cloud.cloud.hosts.views()
