@@ -10,7 +10,7 @@ from the host's state alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
 from netaddr import EUI, IPNetwork
@@ -87,6 +87,31 @@ def server(network: NetworkOrder, directory: str, mtu: int, user: str = "") -> S
     return Server(network.id, network.bridge, network.gateway, tuple(arguments), hosts, names, pid_file)
 
 
+class Lines:
+    """
+    The lines of one network's two files.  Those of a port are made once: what
+    is the same object as before has the lines that it had.
+    """
+
+    def __init__(self, network: NetworkOrder) -> None:
+        self.network = network
+        self._made: dict[str, tuple[Plug, str, str]] = {}
+
+    def texts(self, ports: Mapping[str, Plug]) -> tuple[str, str]:
+        """
+        @param ports: all of the network, by MAC.
+        @return: the two files' contents, L{hosts_text} and L{names_text}.
+        """
+        before, self._made = self._made, {}
+        for mac, port in ports.items():
+            made = before.get(mac)
+            if made is None or made[0] is not port:
+                made = (port, hosts_text([port]), names_text(self.network, [port]))
+            self._made[mac] = made
+        made_of = self._made.values()
+        return "".join(sorted(each[1] for each in made_of)), "".join(sorted(each[2] for each in made_of))
+
+
 def hosts_text(ports: Iterable[Plug]) -> str:
     """
     @return: C{MAC,name,address} a line, of the ports of one network.
@@ -104,6 +129,14 @@ def known(text: str) -> set[tuple[str, str]]:
     """
     parts = [line.split(",") for line in text.splitlines()]
     return {(part[-1], part[0]) for part in parts if len(part) > 1}
+
+
+def lost(before: str, after: str) -> set[tuple[str, str]]:
+    """
+    @return: what is L{known} of a L{hosts_text}, and not of the next.
+    """
+    old, new = (set(text.splitlines(keepends=True)) for text in (before, after))
+    return known("".join(old - new)) - known("".join(new - old))
 
 
 def names_text(network: NetworkOrder, ports: Iterable[Plug]) -> str:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.errors import DriverFailure, FabricError
 from fabric.network.interface import NetworkOrder, Plug
-from fabric.network.linux.dhcp import Server, hosts_text, known, names_text, server
+from fabric.network.linux.dhcp import Lines, Server, lost, server
 from fabric.network.linux.dnsmasq import Dnsmasqs
 from fabric.network.linux.links import Links
 from fabric.network.linux.statefile import write_whole
@@ -38,6 +38,7 @@ class Leases:
         self._mtu = mtu
         self._user = "root" if os.geteuid() == 0 else ""
         self._served: dict[str, tuple[NetworkOrder, dict[str, Plug]]] = {}
+        self._lines: dict[str, Lines] = {}
 
     @inlineCallbacks
     def ensure(
@@ -71,6 +72,7 @@ class Leases:
     def remove(self, network: str) -> Generator[Deferred[Any], Any, None]:
         """Serve this network no longer.  Nothing when it was not."""
         self._served.pop(network, None)
+        self._lines.pop(network, None)
         yield self._servers.remove(self._server(NetworkOrder(network, "0.0.0.0/0", "0.0.0.0")))
 
     def left(self) -> list[str]:
@@ -96,9 +98,12 @@ class Leases:
     ) -> Generator[Deferred[Any], Any, None]:
         its = self._server(network)
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        hosts, names = hosts_text(ports.values()), names_text(network, ports.values())
+        lines = self._lines.get(network.id)
+        if lines is None or lines.network != network:
+            lines = self._lines[network.id] = Lines(network)
+        hosts, names = lines.texts(ports)
         before = _read(its.hosts)
-        gone = known(before) - known(hosts)
+        gone = lost(before, hosts)
         if gone:  # first: should we die here, they are still in the file, and are released by the next
             yield in_thread(
                 self._links.release, [(its.bridge, its.gateway, address, mac) for address, mac in sorted(gone)]
