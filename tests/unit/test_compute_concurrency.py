@@ -59,14 +59,14 @@ class Counting(FakeHypervisor):
         self.most = max(self.most, self.now)
         begun: Deferred[None] = Deferred()
         self._real_clock.callLater(len(self.spawned) * 3 % SLOWEST, begun.callback, None)
-        return begun.addCallback(self._end, machine).addBoth(self._count)
+        return begun.addCallback(self._slowly_spawned, machine).addBoth(self._out_of_flight)
 
-    def _end(self, result: None, machine: MachineOrder) -> Deferred[None]:
+    def _slowly_spawned(self, result: None, machine: MachineOrder) -> Deferred[None]:
         if machine.id in self.broken:
             raise DriverFailure(what="as rehearsed")
         return super().spawn(machine)
 
-    def _count(self, result: Any) -> Any:
+    def _out_of_flight(self, result: Any) -> Any:
         self.now -= 1
         return result
 
