@@ -255,6 +255,19 @@ class DriverTests(TestCase):
         self.assertEqual(self.parts.answers, [("pub0", [floating(1).public])])
 
     @inlineCallbacks
+    def test_answers_first_and_last(self):
+        """The host has a floating address only while that leads somewhere: from after the filters to before them."""
+        driver = self.made(self.mktemp(), public_interface="pub0")
+        yield driver.start()
+        self.addCleanup(driver.stop)
+        yield driver.associate([floating(1)])
+        self.parts.broken.add("filters")
+        yield self.assertFailure(driver.associate([floating(2)]), DriverFailure)
+        self.assertEqual(self.parts.answers[-1], ("pub0", [floating(1).public]))
+        yield self.assertFailure(driver.disassociate([floating(1).public]), DriverFailure)
+        self.assertEqual(self.parts.answers[-1], ("pub0", []))
+
+    @inlineCallbacks
     def test_broken_at_start(self):
         """A network that can't be made at the start keeps nobody else's from being made."""
         directory = self.mktemp()

@@ -247,11 +247,14 @@ class LinuxNetwork:
         failures, anew = yield self._in_thread(self._link, gone, wanted, looks)
         ready = [network for id, network in host.networks.items() if id not in failures and is_gateway(network)]
         if self._filtered is not host:
+            # An address that leads nowhere is not to be the host's own even for a moment: it would answer.
+            if self._answers is not None:
+                yield self._answer_for(self._answers.intersection(host.floating))
             self._filtered = None
             yield self._filters.apply(host)
             self._filtered = host
         failures |= yield self._leases.ensure(ready, host.ports.values(), anew, self._in_thread)
-        yield self._answer_for(host)
+        yield self._answer_for(frozenset(host.floating))
         return failures  # type: ignore[no-any-return]
 
     def _link(
@@ -284,8 +287,7 @@ class LinuxNetwork:
         return failures, frozenset(anew)
 
     @inlineCallbacks
-    def _answer_for(self, host: HostNetwork) -> Generator[Deferred[Any], Any, None]:
-        addresses = frozenset(host.floating)
+    def _answer_for(self, addresses: frozenset[str]) -> Generator[Deferred[Any], Any, None]:
         if self._public and addresses != self._answers:
             self._answers = None
             yield self._in_thread(self._links.answer_for, self._public, addresses)
