@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 import fabric.model
+from fabric.api.admin.guests import GuestActions
 from fabric.api.admin.images import ImageActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
@@ -140,7 +141,8 @@ def admin_actions() -> str:
     Every admin action, with its parameters.
     """
     nothing: Any = None
-    found = actions((PeopleActions(nothing), MachineActions(nothing, nothing), ImageActions(nothing)))
+    machines = (MachineActions(nothing, nothing), ImageActions(nothing), GuestActions(nothing))
+    found = actions((PeopleActions(nothing), *machines))
     rows = []
     for name, action in sorted(found.items()):
         asked = ", ".join(literal(each) + ("" if each in action.required else " (optional)") for each in action.hints)

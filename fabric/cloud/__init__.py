@@ -8,6 +8,7 @@ import attrs
 
 from fabric.cloud.addresses import Addresses
 from fabric.cloud.captures import Captures
+from fabric.cloud.care import Care
 from fabric.cloud.flavors import Flavors
 from fabric.cloud.groups import Groups
 from fabric.cloud.guests import Guests
@@ -58,3 +59,4 @@ class Cloud:
     guests: Guests
     image_files: ImageFiles
     migrations: Migrations
+    care: Care

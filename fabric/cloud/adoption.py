@@ -182,11 +182,15 @@ def _expected(instance: Instance, host: str) -> bool:
 
 
 def _missing(instance: Instance, present: dict[str, Domain]) -> bool:
-    """Whether state says that it runs and its host says that it does not."""
+    """
+    Whether state says that it runs and its host says that it does not; one that an
+    operator suspended goes on where it was, and counts as running.
+    """
     if instance.migration is not None:
         return False  # it may be there already; the order to move it, sent again, finds out
     domain = present.get(instance.id)
-    return instance.state == "running" and (domain is None or domain.state != "running")
+    there = domain is not None and (domain.state == "running" or domain.condition == "suspended")
+    return instance.state == "running" and not there
 
 
 def _answers(instance: Instance, domain: Domain) -> bool:

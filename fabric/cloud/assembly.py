@@ -17,6 +17,7 @@ from fabric.cloud.adoption import Adoption
 from fabric.cloud.associations import Associations
 from fabric.cloud.attachments import Attachments
 from fabric.cloud.captures import Captures
+from fabric.cloud.care import Care
 from fabric.cloud.controller import CloudWorker, DeadLetters
 from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.evacuation import Evacuation
@@ -215,6 +216,7 @@ def _cloud(ground: _Ground, rules: Rules, pool: KeyPool, store_door: IStoreDoor 
         metadata_settings=MetadataSettings(store),
         guests=Guests(instances, ground.queue),
         migrations=Migrations(store, hosts, orders, clock, faults, again),
+        care=Care(store, ground.queue, orders, instances),
         snapshots=snapshots,
         captures=Captures(store, ground.queue, images, snapshots, clock, faults, again, ground.links),
         image_files=ImageFiles(store, quotas, ground.links, clock, store_door),

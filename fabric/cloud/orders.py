@@ -198,6 +198,14 @@ class Orders:
             return
         yield self._per_host(request_id, instances, name, call, lambda instance: self._order(instance, networks))
 
+    @inlineCallbacks
+    def described(self, instance: Instance) -> Generator[Deferred[Any], Any, dict[str, Any]]:
+        """
+        @return: the whole order about one instance, to be sent by the caller.
+        """
+        networks = yield self._networks.by_id([port.network for port in instance.ports])
+        return self._order(instance, networks)
+
     def _order(self, instance: Instance, networks: dict[str, Network]) -> dict[str, Any]:
         """Its files by fresh links: these expire."""
         return encode(attrs.evolve(machine(instance, networks), files=self._links.orders(instance.files)))

@@ -1,6 +1,7 @@
 """
 What a compute worker does besides bringing machines up and down: it passes
-disks and captures on to who carries these out, and answers questions.
+disks, captures, moves and operators' wishes on to who carries these out, and answers
+questions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.interface import ICloudWorker
 from fabric.compute.captures import Captures
+from fabric.compute.care import Care
 from fabric.compute.disks import Disks
 from fabric.compute.driver import IComputeDriver
 from fabric.compute.migrations import Migrations
@@ -36,6 +38,7 @@ class Answers:
     _clock: IReactorTime
     _disks: Disks
     _captures: Captures
+    _care: Care
     _migrations: Migrations
 
     def attach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
@@ -61,6 +64,34 @@ class Answers:
     def give_up(self, machine: str, context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.give_up}."""
         return self._migrations.give_up(machine, context)
+
+    def pause(self, id: str, context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.pause}."""
+        return self._care.pause(id)
+
+    def unpause(self, id: str, context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.unpause}."""
+        return self._care.unpause(id)
+
+    def suspend(self, id: str, order: int, context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.suspend}."""
+        return self._care.suspend(id, order)
+
+    def resume(self, id: str, order: int, context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.resume}."""
+        return self._care.resume(id, order)
+
+    def rescue(self, machine: dict[str, Any], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.rescue}."""
+        return self._care.rescue(machine, context)
+
+    def unrescue(self, machine: dict[str, Any], context: Context = NOBODY) -> Deferred[None]:
+        """See L{IComputeWorker.unrescue}."""
+        return self._care.unrescue(machine, context)
+
+    def statistics(self, id: str, context: Context = NOBODY) -> Deferred[dict[str, Any]]:
+        """See L{IComputeWorker.statistics}."""
+        return self._care.statistics(id)
 
     def claim(self, instances: list[str], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.claim}."""

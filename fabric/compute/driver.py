@@ -59,8 +59,8 @@ class IComputeDriver(Interface):
     def shut_down(id: str, force: bool, order: int) -> Deferred[None]:
         """
         Stop it, asking the guest first unless forced; its disk stays.
-        C{order} becomes the domain's.  Nothing else when it is stopped;
-        nothing at all when it is not there.
+        C{order} becomes the domain's.  Nothing else when it is stopped, but
+        one that is suspended forgets its memory; nothing at all when it is not there.
         """
 
     def reboot(id: str, hard: bool, order: int) -> Deferred[None]:

@@ -256,7 +256,8 @@ class IComputeWorker(Interface):
     def migrate(orders: list[dict[str, Any]]) -> Deferred[None]:
         """
         Cast: L{MigrationOrder}s of machines that are here, running (then
-        without volumes) or stopped.  Reported as C{moved} or C{not_moved}, by what is the case then; repeating is safe.
+        without volumes) or stopped.  Reported as C{moved} or C{not_moved}, by
+        what is the case then; repeating is safe.
         """
 
     def receive(machine: dict[str, Any]) -> Deferred[dict[str, str]]:
@@ -286,6 +287,56 @@ class IComputeWorker(Interface):
 
         @raise NotFound: no such guest.
         @raise WrongState: it does not run.
+        """
+
+    def pause(id: str) -> Deferred[None]:
+        """
+        Call: have a guest stand still, in memory.  It counts as running.
+        Repeating is safe, as for the five that follow.
+
+        @raise NotFound: no such guest.
+        @raise WrongState: it does not run.
+        """
+
+    def unpause(id: str) -> Deferred[None]:
+        """
+        Call: have it go on.  Errors as of L{pause}.
+        """
+
+    def suspend(id: str, order: int) -> Deferred[None]:
+        """
+        Call: have a guest's memory on disk, and the guest not run.  Nobody is
+        told that it stopped.
+
+        @raise NotFound: no such guest.
+        @raise WrongState: it does not run, nor was it suspended; or a newer
+            order came before.
+        """
+
+    def resume(id: str, order: int) -> Deferred[None]:
+        """
+        Call: have a suspended guest go on where it was.  Errors as of
+        L{suspend}.
+        """
+
+    def rescue(machine: dict[str, Any]) -> Deferred[None]:
+        """
+        Call: boot a guest from a new disk of its image, its own disk as the
+        second; until it is stopped, or L{unrescue}d.  If that fails and it runs
+        no more, that is reported, too.
+
+        @raise NotFound: no such guest.
+        @raise WrongState: a newer order came before.
+        """
+
+    def unrescue(machine: dict[str, Any]) -> Deferred[None]:
+        """
+        Call: boot it from its own disk again.  Errors as of L{rescue}.
+        """
+
+    def statistics(id: str) -> Deferred[dict[str, Any]]:
+        """
+        Call: L{Statistics}.  Errors as of L{pause}.
         """
 
     def describe_machines() -> Deferred[list[dict[str, Any]]]:

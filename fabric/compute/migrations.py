@@ -17,8 +17,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from fabric.compute.driver import IComputeDriver
 from fabric.compute.disks import Disks
+from fabric.compute.driver import IComputeDriver
 from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport, MigrationOrder
 from fabric.compute.machines import Machines
 from fabric.compute.orders import network_orders, sentence, too_long

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from fabric.cloud.interface import ICloudWorker
 from fabric.compute.answers import NOBODY, Answers
 from fabric.compute.captures import Captures
+from fabric.compute.care import Care
 from fabric.compute.disks import Disks
 from fabric.compute.driver import IComputeDriver, IDomainWatcher
 from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport
@@ -94,6 +95,7 @@ class ComputeWorker(Answers):
         self._captures = Captures(
             host, driver, queue, clock, self._faults, self._turns, self._machines, self._report, uploader
         )
+        self._care = Care(driver, clock, self._turns, self._machines, self._disks, self._reporter)
         self._migrations = Migrations(
             host, driver, queue, clock, self._faults, self._turns, self._machines, self._reporter, self._disks
         )

@@ -14,6 +14,7 @@ from fabric.manage import cloudrc
 from fabric.manage.client import Client, Credentials
 from fabric.manage.command import Command, argument, ask, done, pairs, rows
 from fabric.manage.images import image_commands
+from fabric.manage.instances import instance_commands
 from fabric.manage.table import moment, plain, table
 
 
@@ -22,7 +23,8 @@ def commands(credentials: Credentials) -> list[Command]:
     @param credentials: whose endpoint stands in the C{cloudrc}s that are made.
     """
     people = [*_users(), *_projects(credentials), *_roles()]
-    return [*people, *image_commands(), *_networks(), *_floating(), *_hosts(), *_flavors(), *_quotas(), *_state()]
+    machines = [*_networks(), *_floating(), *_hosts(), *instance_commands(), *_flavors()]
+    return [*people, *image_commands(), *machines, *_quotas(), *_state()]
 
 
 _PROJECT = argument("--project", help="in this project; everywhere without it")
@@ -251,17 +253,10 @@ def _hosts() -> list[Command]:
         *found,
         Command(
             "host evacuate",
-            "let nothing new on a host, and move what runs there to others",
+            "let nothing new on a host, and move what is there to others",
             (host,),
             ask("EvacuateHost", "host"),
             rows("instance", "destination", "why"),
-        ),
-        Command(
-            "instance migrate",
-            "move an instance to another host while it runs",
-            (argument("instance", metavar="INSTANCE"), argument("--to", dest="host", default="", help="that host")),
-            ask("MigrateInstance", "instance", "host"),
-            pairs,
         ),
         Command(
             "host explain",

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from fabric.api.admin import door as admin
 from fabric.api.admin.door import AdminDoor
+from fabric.api.admin.guests import GuestActions
 from fabric.api.admin.images import ImageActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
@@ -112,7 +113,7 @@ def front(
     ec2 = EC2Door(people, registry, load_model(registry.names()), reactor, metrics, rehearsal=dry)
     doors: dict[str, IDoor] = {"/": ec2, "/services/Cloud": ec2, **routes}
     if settings.api.admin:
-        owners = (PeopleActions(people), MachineActions(cloud, store), ImageActions(cloud))
+        owners = (PeopleActions(people), MachineActions(cloud, store), ImageActions(cloud), GuestActions(cloud))
         doors[admin.PATH] = AdminDoor(people, actions(owners), reactor, metrics)
     api = settings.api
     limits = Limits(body=api.body_bytes, header=api.header_bytes, idle=api.idle_seconds, receive=api.request_seconds)

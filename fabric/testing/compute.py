@@ -347,6 +347,9 @@ class ComputeDriverContract:
                 self.assertEqual((yield self.condition()), found)  # type: ignore[attr-defined]
         yield self.driver.spawn(self.machine(1, 5))
         self.assertEqual((yield self.condition()), ("running", "", 5))  # type: ignore[attr-defined]
+        yield self.driver.suspend(self.machine(1).id, 6)
+        yield self.driver.shut_down(self.machine(1).id, False, 7)
+        self.assertEqual((yield self.condition()), ("stopped", "", 7))  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def test_standing_refused(self) -> Steps:

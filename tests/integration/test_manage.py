@@ -23,6 +23,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from fabric.api.admin.door import PATH, AdminDoor
+from fabric.api.admin.guests import GuestActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
 from fabric.api.admin.registry import actions
@@ -75,7 +76,8 @@ class ManageCase(TestCase):
         self.addCleanup(self.people.stop)
         self.root = yield bootstrap(self.people)
         self.under_test = yield make_cloud(self)
-        owners = (PeopleActions(self.people), MachineActions(self.under_test.cloud, self.under_test.store))
+        cloud = self.under_test.cloud
+        owners = (PeopleActions(self.people), MachineActions(cloud, self.under_test.store), GuestActions(cloud))
         site = Site(Listening, {PATH: AdminDoor(self.people, actions(owners), Listening)})
         port = Listening.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
@@ -333,6 +335,30 @@ class MachineTests(ManageCase):
         self.assertIn([made.id, running.host, "-"], (yield self.well("host", "evacuate", other)))
         yield self.refused("NotFound", "instance", "migrate", "i-0123456789abcdef0")
         yield self.refused("NotFound", "host", "evacuate", "nowhere")
+
+    @inlineCallbacks
+    def test_care(self) -> Steps:
+        """A guest is paused, put to disk, rescued and back; what it used and printed is shown."""
+        [made] = yield self.under_test.cloud.instances.run(CALLER, LaunchSpec(SAMPLE))
+        yield self.under_test.until_state("running", made.id)
+        hypervisor = self.under_test.hosts["node1"].hypervisor
+        for verb, state, condition in (
+            ("pause", "running", "paused"),
+            ("unpause", "running", ""),
+            ("suspend", "stopped", "suspended"),
+            ("resume", "running", ""),
+            ("rescue", "running", "rescue"),
+            ("unrescue", "running", ""),
+        ):
+            self.assertEqual((yield self.well("instance", verb, made.id)), [["done"]])
+            [domain] = yield hypervisor.domains()
+            self.assertEqual((domain.state, domain.condition), (state, condition), verb)
+        self.assertEqual((yield self.json("instance", "statistics", made.id))["memory_mb"], 64)
+        self.assertIn("login:", (yield self.manage("instance", "console", made.id)).out)
+        yield self.refused("NotFound", "instance", "pause", "i-0123456789abcdef0")
+        yield self.under_test.cloud.instances.stop(CALLER, [made.id])
+        yield self.under_test.until_state("stopped", made.id)
+        yield self.refused("WrongState", "instance", "pause", made.id)
 
     @inlineCallbacks
     def test_host_errors(self) -> Steps:

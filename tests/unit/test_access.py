@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from fabric.api.admin.guests import GuestActions
 from fabric.api.admin.images import ImageActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
@@ -33,7 +34,11 @@ class AccessTests(SynchronousTestCase):
         """Admin actions that roles allow, of all that there are."""
         nothing: Any = None
         found = set()
-        for name in actions([PeopleActions(nothing), MachineActions(nothing, nothing), ImageActions(nothing)]):
+        owners = (
+            *(PeopleActions(nothing), MachineActions(nothing, nothing)),
+            *(ImageActions(nothing), GuestActions(nothing)),
+        )
+        for name in actions(owners):
             try:
                 permit_admin(caller(*roles), name)
             except Denied:

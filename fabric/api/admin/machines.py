@@ -46,14 +46,14 @@ class MachineActions:
     @action
     @inlineCallbacks
     def EvacuateHost(self, caller: Caller, host: str) -> Result:
-        """Let nothing new on a host, and begin to move away what runs there."""
+        """Let nothing new on a host, and begin to move away what is there."""
         departures = yield self._cloud.migrations.evacuate(caller, host)
         return [encode(departure) for departure in departures]
 
     @action
     @inlineCallbacks
     def MigrateInstance(self, caller: Caller, instance: str, host: str = "") -> Result:
-        """Begin to move an instance that runs to another host."""
+        """Begin to move an instance to another host, while it runs or stopped."""
         departure = yield self._cloud.migrations.migrate(caller, instance, host)
         return encode(departure)
 

@@ -203,9 +203,15 @@ def boot(connection: Any, id: str, xml: str = "") -> None:
         domain = connection.defineXML(xml)
     if domain is None:
         raise NotFound(kind="guest", id=id)
-    if domain.hasManagedSaveImage(0):
-        domain.managedSaveRemove(0)
+    forget_memory(connection, id)
     _create(domain)
+
+
+def forget_memory(connection: Any, id: str) -> None:
+    """Have nothing on disk of what it had in memory; nothing when it is not there."""
+    domain = handle(connection, id)
+    if domain is not None and domain.hasManagedSaveImage(0):
+        domain.managedSaveRemove(0)
 
 
 def kill(connection: Any, id: str) -> None:

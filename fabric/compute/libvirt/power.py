@@ -39,6 +39,7 @@ class Power:
         """Have it not run; nothing when it is not there."""
         found = yield self._connection.call(guests.look, id)
         if found is None or found.domain.state != "running":
+            yield self._connection.call(guests.forget_memory, id)
             return
         if not force and found.domain.condition != "paused":
 
