@@ -9,6 +9,7 @@ once it is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -17,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
 from fabric.cloud.enforcement import Enforcement
-from fabric.cloud.groups import unique_name
+from fabric.cloud.groups import DEFAULT, default_group, unique_name
 from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.listings import Filters
 from fabric.cloud.retry import until_written
@@ -305,6 +306,9 @@ class Rules:
     ) -> Generator[Deferred[Any], Any, tuple[SecurityGroup, SecurityGroup, list[Rule]]]:
         wants = [_peer(caller, permission) for permission in permissions]
         stored, *found = yield self._store.gather([target.want(caller.project), *[want for want in wants if want]])
+        if stored is None and target == Named(name=DEFAULT):
+            yield self._make_default(caller)
+            return (yield self._write_once(caller, target, permissions, change))  # type: ignore[no-any-return]
         if stored is None or stored.record.project != caller.project:
             raise NotFound("group", target.id or target.name)
         peers = iter(found)
@@ -323,6 +327,14 @@ class Rules:
                 transaction.need("group", peer)
         yield self._store.commit(transaction)
         return before, after, about
+
+    @inlineCallbacks
+    def _make_default(self, caller: Caller) -> Generator[Deferred[Any], Any, None]:
+        """Have the project's default group, which is as good as there for whoever names it."""
+        transaction = self._store.transaction(caller.request_id)
+        transaction.create(default_group(caller.project, self._clock.seconds()))
+        with suppress(AlreadyExists):
+            yield self._store.commit(transaction)
 
 
 def _peer(caller: Caller, permission: Permission) -> Want | None:

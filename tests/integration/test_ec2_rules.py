@@ -74,6 +74,13 @@ class AuthorizeTests(RuleCase):
     """
 
     @inlineCallbacks
+    def test_default_group(self) -> Steps:
+        """A project's default group takes rules before anybody looked at it or launched in it."""
+        yield self.ask("AuthorizeSecurityGroupIngress", BOB, GroupName="default", IpPermissions=[tcp(22)])
+        [default] = (yield self.ask("DescribeSecurityGroups", BOB, GroupNames=["default"]))["SecurityGroups"]
+        self.assertIn(22, [each.get("FromPort") for each in default["IpPermissions"]])
+
+    @inlineCallbacks
     def test_new_groups(self) -> Steps:
         """A group's members may send anything; a default group's also take anything from each other."""
         shown = yield self.shown()
