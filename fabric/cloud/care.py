@@ -137,7 +137,7 @@ class Care:
             stored = yield self._running(id)
             if own_disk and stored.record.boots_volume:
                 raise WrongState("instance", id, "booted from a volume", ["booted from its own disk"])
-            ordered = attrs.evolve(stored.record, order=stored.record.order + 1)
+            ordered: Instance = attrs.evolve(stored.record, order=stored.record.order + 1)
             transaction = self._store.transaction(caller.request_id)
             transaction.update(stored, ordered)
             yield self._store.commit(transaction)

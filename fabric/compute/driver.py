@@ -80,7 +80,8 @@ class IComputeDriver(Interface):
         at that device by that connection.
 
         @raise NotFound: no such guest.
-        @raise WrongState: it has another volume at that device.
+        @raise WrongState: it has another volume at that device, or is
+            suspended.
         """
 
     def detach_disk(id: str, volume: str, force: bool) -> Deferred[None]:
@@ -88,6 +89,8 @@ class IComputeDriver(Interface):
         Have the machine not see a volume any more; fires when the guest has
         let go, which it is not asked for when C{force}.  Nothing when it has
         no such volume, or is not there.
+
+        @raise WrongState: it is suspended.
         """
 
     def capture(id: str, image: str, restart: bool) -> Deferred[str]:

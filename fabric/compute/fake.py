@@ -88,6 +88,13 @@ class Guest:
         """As the interface shows it."""
         return Domain(self.id, self.state, self.order, self.addresses, dict(self.disks), self.condition)
 
+    def see_awake(self) -> None:
+        """
+        @raise WrongState: it is suspended.
+        """
+        if self.condition == "suspended":
+            raise WrongState(kind="guest", id=self.id, found="suspended", wanted=["running", "stopped"])
+
     def booted(self, order: int, now: float) -> Guest:
         """The same, started anew from its disk."""
         ended = self.ended("stopped", order, now)
@@ -357,11 +364,13 @@ class FakeHypervisor:
         if found != disk.volume:
             raise WrongState(kind="device", id=disk.device, found=found, wanted=[disk.volume])
         if disk.device not in guest.disks:
+            guest.see_awake()
             self._put(attrs.evolve(guest, disks={**guest.disks, disk.device: disk.volume}))
 
     def _detach_disk(self, id: str, volume: str) -> None:
         guest = self._guests.get(id)
         if guest is not None and volume in guest.disks.values():
+            guest.see_awake()
             self._put(attrs.evolve(guest, disks={at: what for at, what in guest.disks.items() if what != volume}))
 
     def _capture(self, id: str, image: str, restart: bool) -> str:
@@ -416,8 +425,7 @@ class FakeHypervisor:
         guest = self._arrival(id)
         if guest is None:
             return
-        if guest.condition == "suspended":
-            raise WrongState(kind="guest", id=id, found="suspended", wanted=["running", "stopped"])
+        guest.see_awake()
         path = os.path.join(destination["directory"], ARRIVED + id)
         with open(path + ".part", "wb") as file:
             file.write(orjson.dumps(encode(guest)))

@@ -244,6 +244,22 @@ class ComputeDriverContract:
         yield self.driver.detach_disk(self.machine(2).id, "vol-00000000000000002", False)
 
     @inlineCallbacks
+    def test_disks_of_suspended(self) -> Steps:
+        """What a suspended guest has in memory knows its disks: they are not changed until it runs, or boots."""
+        one = self.machine(1)
+        yield self.driver.spawn(one)
+        first, second = self.make_disk(1, one.id, "/dev/sdf"), self.make_disk(2, one.id, "/dev/sdg")
+        yield self.driver.attach_disk(first)
+        yield self.driver.suspend(one.id, 2)
+        yield self.driver.attach_disk(first)
+        yield self.assertFailure(self.driver.attach_disk(second), WrongState)  # type: ignore[attr-defined]
+        yield self.assertFailure(self.driver.detach_disk(one.id, first.volume, True), WrongState)  # type: ignore[attr-defined]
+        yield self.driver.detach_disk(one.id, second.volume, False)
+        yield self.driver.resume(one.id, 3)
+        self.assertEqual((yield self.disks(one.id)), {"/dev/sdf": first.volume})  # type: ignore[attr-defined]
+        yield self.driver.shut_down(one.id, True, 4)
+
+    @inlineCallbacks
     def test_disks_of_a_boot(self) -> Steps:
         """A guest that is brought up has the volumes of the order, and no others that it had before."""
         one = self.machine(1)

@@ -203,6 +203,31 @@ class MigrationTests(TestCase):
         yield self.cloud.sound()
 
     @inlineCallbacks
+    def test_stopped_answer_is_lost(self) -> Test:
+        """A move of a stopped one of which the driver's answer is lost is found out to have happened."""
+        yield self.stopped()
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate lose")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.state, instance.host), ("stopped", "b"))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_stopped_host_ends(self) -> Test:
+        """A host whose services end while it moves a stopped one finds out where it is when they begin anew."""
+        yield self.stopped()
+        host = self.cloud.hosts["a"]
+        host.hypervisor.rehearsal.tell("migrate slow 0.2")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        yield host.stop()
+        self.cloud.add_host("a", Fake(boot_seconds=0.0, stop_seconds=0.0), host.directory)
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.state, instance.host), ("stopped", "b"))
+        self.assertEqual((yield self.has("a")), ([], []))
+        self.assertEqual((yield self.has("b")), ([self.made.id], [self.made.id]))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
     def with_volume(self) -> Generator[Deferred[Any], Any, str]:
         """The instance has a volume, and is stopped."""
         volume = yield self.cloud.cloud.volumes.create(CALLER, VolumeSpec(size_gb=1, zone="nova"))

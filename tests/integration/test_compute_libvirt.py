@@ -4,6 +4,9 @@ The libvirt driver over a real libvirtd and real guests: the contract.
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -37,7 +40,38 @@ class LibvirtMigrationContract(LibvirtFixtures, MigrationContract, TestCase):
 
     def make_hosts(self):
         """Two namespaces."""
+        self.elsewhere = self.mktemp()
         return (
             self.make(self.libvirtd, self.place, migration_address="tcp://192.0.2.1"),
-            self.make(self.other, self.mktemp(), migration_address="tcp://192.0.2.2"),
+            self.make(self.other, self.elsewhere, migration_address="tcp://192.0.2.2"),
         )
+
+    @inlineCallbacks
+    def test_asleep(self):
+        """A stopped guest's disk comes as it was, and the guest executes nothing on either host."""
+        order = self.machine(1)
+        yield self.here.spawn(order)
+        yield self.here.shut_down(order.id, True, 2)
+        printed = yield self.here.console_output(order.id)
+        yield self.on_disk(self.place, order.id, "write -P 0x5a 1M 64k")
+        yield self.here.migrate(order.id, (yield self.there.receive(order)))
+        self.assertEqual((yield self.there.console_output(order.id)), b"")
+        self.assertTrue(printed)
+
+        @inlineCallbacks
+        def resting():
+            return not (yield deferToThread(self.other.virsh, "list", "--name")).strip()
+
+        yield self.until(resting)
+        yield self.on_disk(self.elsewhere, order.id, "read -P 0x5a 1M 64k")
+        for place in (self.place, self.elsewhere):
+            kept = Path(place, "guests", order.id).exists()
+            self.assertEqual(kept, place == self.elsewhere)
+
+    @inlineCallbacks
+    def on_disk(self, place, id, command):
+        """Have qemu's tool read or write a guest's disk."""
+        path = Path(place, "guests", id, "root.qcow2")
+        arguments = ("qemu-io", "-f", "qcow2", "-c", command, str(path))
+        done = yield deferToThread(subprocess.run, arguments, capture_output=True, text=True)
+        self.assertEqual((done.returncode, "failed" in done.stdout), (0, False), done.stdout + done.stderr)

@@ -19,11 +19,16 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from fabric.cloud.interface import ICloudWorker
 from fabric.compute.interface import DiskOrder
+from fabric.compute.worker import ComputeWorker
 from fabric.errors import DriverFailure, WrongState
+from fabric.rpc.interface import Address
+from fabric.rpc.local import LocalQueue
 from fabric.testing.processes import SOURCES
 from fabric.testing.tgtd import PASSWORD, USER, PrivateTgtd
 from tests.integration.libvirt_guests import RACK, LibvirtFixtures
+from tests.unit.test_compute_worker import Controller
 
 TOLD = 10.0
 """Seconds within which the watcher hears of a guest.  It hears as soon as libvirt says so, which on a machine
@@ -74,6 +79,7 @@ class NewsTests(LibvirtFixtures, TestCase):
         state, reason = yield self.told()
         self.assertEqual(state, "stopped")
         self.assertIn("from outside", reason)
+        self.assertEqual(self.watcher.own, [False])
         yield deferToThread(self.libvirtd.virsh, "start", self.name)
         state, reason = yield self.told()
         self.assertEqual(state, "running")
@@ -110,6 +116,7 @@ class NewsTests(LibvirtFixtures, TestCase):
 
         yield self.until(pressed)
         self.assertEqual((yield self.told(30.0)), ("stopped", "The guest shut itself down."))
+        self.assertEqual(self.watcher.own, [True])
 
     @inlineCallbacks
     def test_killed_while_ordered(self):
@@ -128,6 +135,60 @@ class NewsTests(LibvirtFixtures, TestCase):
                 return [domain.state for domain in (yield self.driver.domains())] == ["crashed"]
 
             yield self.until(crashed)
+
+
+class CareTests(LibvirtFixtures, TestCase):
+    """
+    What operators do to a guest, by the host's compute worker.
+    """
+
+    @inlineCallbacks
+    def begin(self):
+        """A worker with one guest."""
+        self.controller = Controller()
+        queue = LocalQueue(reactor)
+        self.addCleanup(queue.stop)
+        yield queue.listen(Address("cloud"), ICloudWorker, self.controller, 1)
+        self.driver = self.make_driver()
+        self.worker = ComputeWorker("a", self.driver, queue, reactor)
+        self.addCleanup(self.driver.stop)
+        yield self.driver.start(self.worker)
+        yield self.driver.spawn(self.machine(1))
+        yield self.worker.adopt()
+        self.name = self.machine(1).id
+
+    @inlineCallbacks
+    def seen(self):
+        """How the driver finds it."""
+        [domain] = yield self.driver.domains()
+        return domain.state, domain.condition, domain.order
+
+    @inlineCallbacks
+    def test_conditions(self):
+        """A guest stands still, is on disk and goes on where it was; nobody is told that it stopped."""
+        yield self.said(self.name, UP)
+        yield self.worker.pause(self.name)
+        used = (yield self.worker.statistics(self.name))["cpu_seconds"]
+        self.assertEqual((yield self.seen()), ("running", "paused", 1))
+        self.assertEqual((yield self.worker.statistics(self.name))["cpu_seconds"], used)
+        yield self.worker.unpause(self.name)
+        yield self.worker.suspend(self.name, 2)
+        self.assertEqual((yield self.seen()), ("stopped", "suspended", 2))
+        printed = yield self.driver.console_output(self.name)
+        yield self.worker.resume(self.name, 3)
+        self.assertEqual((yield self.seen()), ("running", "", 3))
+        after = (yield self.driver.console_output(self.name))[len(printed) :]
+        self.assertNotIn(b"Linux version", after)
+        self.assertEqual(self.controller.casts, [])
+
+    @inlineCallbacks
+    def test_destroyed(self):
+        """One that virsh destroys is reported as stopped, and not by its own doing."""
+        yield deferToThread(self.libvirtd.virsh, "destroy", self.name)
+        yield self.until(lambda: self.controller.casts, TOLD)
+        report = self.controller.last()
+        self.assertEqual((report["state"], report["code"]), ("stopped", "Server.InternalError"))
+        self.assertIn("from outside", report["message"])
 
 
 class RestartTests(LibvirtFixtures, TestCase):

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from fabric.cloud.interface import ICloudWorker
 from fabric.compute.driver import IDomainWatcher
 from fabric.compute.fake import FakeHypervisor
-from fabric.compute.interface import IComputeWorker
+from fabric.compute.interface import Domain, IComputeWorker
 from fabric.compute.service import ComputeService
 from fabric.compute.worker import ComputeWorker
 from fabric.errors import NotFound
@@ -546,6 +546,24 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.host.settle()
         self.assertEqual(self.controller.told()[-1], (machine(1).id, 0, "stopped"))
         self.assertEqual(self.controller.last()["code"], "Client.InstanceInitiatedShutdown")
+
+    def test_guest_is_killed(self):
+        """A guest that somebody stopped on the host is reported stopped, and not by its own doing."""
+        self.run_machines(machine(1))
+        self.host.hypervisor.kill(machine(1).id)
+        self.host.settle()
+        report = self.controller.last()
+        self.assertEqual((report["state"], report["order"], report["code"]), ("stopped", 0, "Server.InternalError"))
+        self.assertIn("from outside", report["message"])
+
+    def test_suspended_from_outside(self):
+        """A guest that somebody suspended on the host goes on when it is resumed: nothing is reported."""
+        self.run_machines(machine(1))
+        told = self.controller.told()
+        suspended = Domain(machine(1).id, "stopped", 1, condition="suspended")
+        self.worker.domain_changed(suspended, "The guest was suspended from outside of the cloud.", False)
+        self.host.settle()
+        self.assertEqual(self.controller.told(), told)
 
     def test_guest_crashes(self):
         """A guest that crashes is reported stopped, as an error."""

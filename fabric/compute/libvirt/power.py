@@ -103,10 +103,14 @@ class Power:
         ends = self._clock.seconds() + seconds
         while True:
             news = self._news.next(id, max(0.0, min(pause, ends - self._clock.seconds())))
-            if (yield done()):
-                news.addErrback(lambda failure: None).cancel()
-                return True
-            if self._clock.seconds() >= ends:
-                news.addErrback(lambda failure: None).cancel()
+            again = False
+            try:
+                if (yield done()):
+                    return True
+                again = self._clock.seconds() < ends
+            finally:
+                if not again:
+                    news.addErrback(lambda failure: None).cancel()
+            if not again:
                 return False
             yield news

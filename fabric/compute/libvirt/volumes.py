@@ -15,7 +15,7 @@ import libvirt
 
 from fabric.compute.interface import DiskOrder
 from fabric.compute.libvirt.domain import alias_of, secret_xml, target_for, uuid_of, volume_element
-from fabric.compute.libvirt.guests import annotate, describe, existing, handle
+from fabric.compute.libvirt.guests import Found, annotate, describe, existing, handle
 from fabric.errors import DriverFailure, NotFound, WrongState
 
 
@@ -42,7 +42,7 @@ def attach(connection: Any, disk: DiskOrder) -> None:
     Have the guest see a volume.
 
     @raise NotFound: no such guest.
-    @raise WrongState: it has another at that device.
+    @raise WrongState: it has another at that device, or is suspended.
     """
     domain = existing(connection, disk.instance)
     found = describe(domain)
@@ -52,6 +52,8 @@ def attach(connection: Any, disk: DiskOrder) -> None:
     if holder != disk.volume:
         raise WrongState(kind="device", id=disk.device, found=holder, wanted=[disk.volume])
     alias, flags = alias_of(disk.volume), 0
+    if alias not in found.targets:
+        _awake(found)
     if alias not in found.targets:
         flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
     if found.domain.state == "running" and alias not in found.live:
@@ -73,6 +75,7 @@ def detach(connection: Any, id: str, volume: str) -> str:
     until it has.
 
     @return: empty when the guest does not have it any more, else why it does.
+    @raise WrongState: it is suspended.
     """
     domain = handle(connection, id)
     found = None if domain is None else describe(domain)
@@ -82,12 +85,21 @@ def detach(connection: Any, id: str, volume: str) -> str:
     if alias in found.live:
         return _ask(domain, alias) or "the guest does not let go of it"
     if alias in found.targets:
+        _awake(found)
         domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     if volume in found.notes.volumes.values():
         left = {at: what for at, what in found.notes.volumes.items() if what != volume}
         annotate(domain, attrs.evolve(found.notes, volumes=left))
     forget(connection, [volume])
     return ""
+
+
+def _awake(found: Found) -> None:
+    """
+    @raise WrongState: what it has in memory knows its disks as they are.
+    """
+    if found.domain.condition == "suspended":
+        raise WrongState(kind="guest", id=found.domain.id, found="suspended", wanted=["running", "stopped"])
 
 
 def _ask(domain: Any, alias: str) -> str:
