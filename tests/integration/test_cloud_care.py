@@ -142,7 +142,7 @@ class CareTests(TestCase):
 
     @inlineCallbacks
     def test_killed_from_outside(self) -> Test:
-        """One that somebody stops on its host is stopped for a reason of the cloud's; its user did not ask for an end."""
+        """One that somebody stops on its host is stopped, for a reason of the cloud; its user asked for no end."""
         self.host.hypervisor.kill(self.id)
         [instance] = yield self.cloud.until_state("stopped", self.id)
         self.assertEqual(instance.reason.code, "Server.InternalError")
