@@ -177,6 +177,14 @@ class TranslationTests(FilteredHost):
         self.assertNotEqual((yield self.seen(self.host, self.first, FLOATING)), "")
 
     @inlineCallbacks
+    def test_from_host_that_answers(self) -> Steps:
+        """The host reaches a floating address that is its interface's too, which it then asks from."""
+        yield self.later(self.host.run, "ip", "address", "add", FLOATING + "/32", "dev", "pub0")
+        self.leads(FLOATING, "10.0.0.2")
+        yield self.applied()
+        self.assertEqual((yield self.seen(self.host, self.first, FLOATING)), FLOATING)
+
+    @inlineCallbacks
     def test_among_guests(self) -> Steps:
         """Guests see each other by their own addresses."""
         self.leads(FLOATING, "10.0.0.2")

@@ -78,6 +78,8 @@ def chains(metadata_port: int) -> tuple[Chain, ...]:
             FILTER,
             "input",
             (
+                # What answers the host itself, where the address is its interface's and so that from which it asked.
+                "ip daddr @led ct direction reply accept",
                 # Not translated since it is not of a connection as this host knows it, like one whose guest
                 # has just moved away.  The host would answer for the guest, and end it.
                 "ip daddr @led counter drop",
