@@ -114,8 +114,7 @@ class Store:
             self._own_directory(files.directory, 0o700)
             if anew:
                 for path in (files.console, *glob.glob(glob.escape(files.console) + ".[0-9]*")):
-                    with suppress(FileNotFoundError):
-                        os.remove(path)
+                    _empty(path)
             if not os.path.exists(files.console):
                 self._place(files.console, _touch)
         except OSError as error:
@@ -254,6 +253,15 @@ class Store:
         create(part)
         self.handed(part)
         os.replace(part, path)
+
+
+def _empty(path: str) -> None:
+    """Have nothing in a log; who writes to it just now writes on."""
+    with suppress(FileNotFoundError):
+        try:
+            os.truncate(path, 0)
+        except PermissionError:  # one that virtlogd began
+            os.remove(path)
 
 
 def _touch(path: str) -> None:
