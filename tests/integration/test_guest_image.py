@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ class Machine:
 
     def __init__(self, guest: GuestImage, directory: Path, answers: dict[str, str]) -> None:
         self.console = directory / "console"
-        self._monitor = directory / "monitor"
+        self._short = Path(tempfile.mkdtemp(prefix="fabric-"))  # a socket's path has 107 bytes at most
+        self._monitor = self._short / "monitor"
         overlay, door = directory / "disk.qcow2", directory / "door.py"
         door.write_text(METADATA.replace("{answers!r}", repr(answers)))
         subprocess.run(
@@ -91,6 +93,7 @@ class Machine:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        shutil.rmtree(self._short)
 
 
 class BootTests(SynchronousTestCase):
