@@ -148,3 +148,12 @@ class ComputeTests(SynchronousTestCase):
         )
         said = ["running running running", "captured QFI", "console True", "left "]
         self.assertEqual(done.stdout.splitlines(), said, done.stderr[-4000:])
+
+    def test_closed_to_guests(self) -> None:
+        """C{check-host} tells of a directory that guests can't enter, and of none where they can."""
+        closed = Path(tempfile.mkdtemp(prefix="fabric-closed-"))
+        self.addCleanup(shutil.rmtree, closed, True)
+        command = [sys.executable, str(SOURCES / "scripts" / "check-host"), f"--uri={self.libvirtd.uri}"]
+        for data, word in ((closed / "data", "MISSING"), (self.directory / "data", "ok     ")):
+            done = subprocess.run([*command, f"--data={data}"], capture_output=True, text=True, timeout=60)
+            self.assertIn(f"  {word}  data: guests, which run as user", done.stdout)
