@@ -167,9 +167,15 @@ class Host:
 
 def rules(text: str) -> list[str]:
     """
-    @return: the packet filters without counts.
+    @return: the packet filters without counts, sorted, each element of a set for itself.
     """
-    return [" ".join(re.sub(r"counter( packets \d+ bytes \d+)?", "", line).split()) for line in text.splitlines()]
+    plain = re.sub(r"counter( packets \d+ bytes \d+)?|elements = \{|\}", "", text)
+    return sorted(
+        " ".join(part.strip(" ,").split())
+        for line in plain.splitlines()
+        for part in line.split(", ")
+        if part.strip(" ,\t")
+    )
 
 
 def _lines(what: Any) -> list[str]:
