@@ -65,6 +65,7 @@ def measure(results: Results, pairs: int, say: Callable[[str], None]) -> None:
             say("  " + ", ".join(f"{name}: {each[SSH]:.2f} s ({each[QEMU]:.2f} s)" for name, each in took.items()))
     finally:
         host.remove()
+        shutil.rmtree(host.directory, ignore_errors=True)
     for cell in CELLS:
         for target in (CLOUD, PLAIN, AGAIN):
             results.facts[f"s {cell}, {target}, shortest"] = min(_seconds(results, cell, target))
