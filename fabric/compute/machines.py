@@ -99,10 +99,10 @@ class Machines:
         @return: what is to be reported again when this very order to run it
             was carried out already, or had failed; else None.
         """
+        here = self._here.get(id)
+        if here is not None and here.order == order and here.state == "running":
+            return self.put(here)  # also when it had failed before, and was brought up at a second try
         past = self._past.get(id)
         if past is not None and past.order == order:
             return past
-        here = self._here.get(id)
-        if here is not None and here.order == order and here.state == "running":
-            return self.put(here)
         return None

@@ -1,6 +1,6 @@
 """
 C{kill -9} at every step of taking instances from one host to another: while they
-run, and off a host that is dead.
+run, while they are stopped, and off a host that is dead.
 """
 
 from __future__ import annotations
@@ -60,13 +60,18 @@ class HostKillTests(TestCase):
         image = "ami-" + self.client.ask("DescribeImages").partition("<imageId>ami-")[2].partition("<")[0]
         machines = self.client.run(image, 4)
         self.client.await_states(machines, {"running"})
+        stopped = machines[1:2]
+        self.client.act("Stop", stopped)
+        self.client.await_states(stopped, {"stopped"})
         self.supervisor.arm()
         try:
             for number in range(MOVES):
-                self._move(machines[number % 2])
-                if not set(self.supervisor.unreached) & set(MIGRATIONS):
+                self._move(machines[number % 2], ("running", "stopped")[number % 2])
+                if number and not set(self.supervisor.unreached) & set(MIGRATIONS):
                     break
             self._agree()
+            self.client.act("Start", stopped)
+            self.client.await_states(stopped, {"running"})
             self._lose(machines)
             self._agree()
         except BaseException as error:
@@ -76,7 +81,7 @@ class HostKillTests(TestCase):
         self.client.await_states(machines, {"terminated"})
         at_rest(self._check, lambda: self.cloud.wait(self.cloud.store.pools))
 
-    def _move(self, id: str) -> None:
+    def _move(self, id: str, state: str = "running") -> None:
         """
         To the other host; a try that came to nothing leaves it where it was.
         """
@@ -86,7 +91,7 @@ class HostKillTests(TestCase):
         def moved() -> bool:
             self.supervisor.mend()
             [instance] = self._instances([id])
-            assert instance.state == "running", instance.state
+            assert instance.state == state, instance.state
             if instance.host == was and instance.migration is None:
                 self._ask("MigrateInstance", instance=id, host=wanted)
             return bool(instance.host == wanted and instance.migration is None)
