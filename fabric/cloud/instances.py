@@ -254,9 +254,7 @@ class Instances:
         files = [file for file in instance.files if file.role not in named]
         for (kind, id), stored in zip(named.items(), found, strict=True):
             own = image is not None and getattr(image.record, kind) == id
-            if not own and (
-                stored is None or stored.record.type != kind or not may_use(stored.record, caller.project)
-            ):
+            if not own and (stored is None or stored.record.type != kind or not may_use(stored.record, caller.project)):
                 raise NotFound(kind, id)
             source = image if own else stored
             files += [file for file in source.record.files if file.role == kind]
