@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import subprocess
 import tempfile
 import time
@@ -77,6 +78,7 @@ class RealHost:
         self.namespaces.join("host", "192.0.2.1/24", "out", "192.0.2.2/24")
         self.namespaces.run("out", ["ip", "route", "add", FLOATING, "via", "192.0.2.1"])
         self.directory = Path(tempfile.mkdtemp(prefix="fabric-real-"))
+        self._remove.append(lambda: shutil.rmtree(self.directory, ignore_errors=True))
         real = runpy.run_path(str(SOURCES / "scripts" / "cloud"))["REAL"]
         settings = {key: value for key, value in BRISK.items() if not key.startswith("fake.")} | real
         settings |= {
