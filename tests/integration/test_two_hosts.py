@@ -350,6 +350,9 @@ class DeathTests(SynchronousTestCase):
         residents = stage.launch(stage.apples, 2)
         self.addCleanup(stage.terminate, stage.apples, residents)
         stage.until_state(stage.apples, residents, "running")
+        until(
+            lambda: all(host.mentions(stage.apples.group) for host in stage.hosts.values()), "hosts know the group", 30
+        )
         before = {name: host.state() for name, host in stage.hosts.items()}
         self.arm(LAUNCH)
         ids = stage.launch(stage.apples, 4)
