@@ -152,7 +152,7 @@ class Orders:
             return
         networks = yield self._networks.by_id([port.network for instance in instances for port in instance.ports])
         remote = self._network(request_id, host)
-        orders = [encode(_network(network)) for network in networks.values()]
+        orders = [encode(network_order(network)) for network in networks.values()]
         plugs = [encode(_plug(instance, port)) for instance in instances for port in instance.ports]
         yield self._send(request_id, "attach", host, lambda: remote.attach(orders, plugs))
 
@@ -313,10 +313,15 @@ def _port(instance: Instance, port: Any, network: Network) -> PortOrder:
         groups=tuple(group.id for group in instance.groups),
         groups_order=instance.groups_order,
         public=port.public.address if port.public and instance.migration else "",
+        domain=network.domain,
+        cidr_v6=network.cidr_v6,
     )
 
 
-def _network(network: Network) -> NetworkOrder:
+def network_order(network: Network) -> NetworkOrder:
+    """
+    The order that has a host have a network.
+    """
     return NetworkOrder(
         id=network.id,
         cidr=network.cidr,

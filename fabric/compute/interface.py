@@ -38,6 +38,8 @@ class PortOrder:
     groups: tuple[str, ...] = ()
     groups_order: int = 0
     public: str = ""
+    domain: str = "novalocal"
+    cidr_v6: str = ""
 
 
 @attrs.frozen

@@ -38,11 +38,23 @@ def network_orders(orders: Sequence[MachineOrder]) -> tuple[list[dict[str, Any]]
     for order in orders:
         for port in order.ports:
             if port.network not in networks:
-                networks[port.network] = encode(
-                    NetworkOrder(port.network, port.cidr, port.gateway, port.manager, port.bridge, port.vlan, port.dns)
-                )
+                networks[port.network] = encode(_network(port))
             plugs.append(encode(_plug(order.id, port)))
     return list(networks.values()), plugs
+
+
+def _network(port: PortOrder) -> NetworkOrder:
+    return NetworkOrder(
+        id=port.network,
+        cidr=port.cidr,
+        gateway=port.gateway,
+        manager=port.manager,
+        bridge=port.bridge,
+        vlan=port.vlan,
+        dns=port.dns,
+        domain=port.domain,
+        cidr_v6=port.cidr_v6,
+    )
 
 
 def addresses_of(order: MachineOrder) -> tuple[str, ...]:

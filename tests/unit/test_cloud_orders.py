@@ -10,10 +10,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
-from fabric.cloud.orders import Orders
+from fabric.cloud.orders import Orders, machine, network_order
+from fabric.compute.orders import network_orders
 from fabric.errors import Unavailable
+from fabric.model.codec import encode
 from fabric.model.flavor import BUILT_IN
 from fabric.model.instance import Instance, Port
+from fabric.model.network import Network
 
 
 class NoNetworks:
@@ -41,3 +44,30 @@ class OrderTests(SynchronousTestCase):
         orders = Orders(nothing, nothing)
         for send in (orders.run, orders.reboot):
             self.assertIsNone(self.successResultOf(send("req", [instance])))
+
+
+class NetworkTests(SynchronousTestCase):
+    """
+    What a host is told of a network.
+    """
+
+    def test_alike(self) -> None:
+        """A launch tells it what the controller tells it by itself: no part of a network comes and goes."""
+        network = Network(
+            "net-1",
+            "private",
+            "10.0.0.0/24",
+            "10.0.0.1",
+            "flatdhcp",
+            vlan=7,
+            dns=("10.0.0.9",),
+            domain="example",
+            cidr_v6="fd00::/64",
+        )
+        port = Port("net-1", "02:00:00:00:00:01", "10.0.0.2", "ip-10-0-0-2")
+        instance = Instance(
+            "i-1", "apples", "r-1", 0, "ami-1", BUILT_IN["m1.tiny"], 0.0, 0.0, host="node1", ports=(port,)
+        )
+        order = machine(instance, {"net-1": network})
+        networks, _ = network_orders([order])
+        self.assertEqual(networks, [encode(network_order(network))])
