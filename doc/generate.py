@@ -23,7 +23,7 @@ from fabric.api.admin.registry import actions
 from fabric.api.ec2.actions.catalog import ec2_actions
 from fabric.api.ec2.views import load_views
 from fabric.api.ec2.wire.model import load_model
-from fabric.cloud import Cloud
+from fabric.cloud.cloud import Cloud
 from fabric.model.lifecycle import Lifecycle
 from fabric.settings import example
 from fabric.settings.catalogue import known

@@ -11,13 +11,13 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from fabric.cloud import Cloud
 from fabric.cloud.addresses import Addresses
 from fabric.cloud.adoption import Adoption
 from fabric.cloud.associations import Associations
 from fabric.cloud.attachments import Attachments
 from fabric.cloud.captures import Captures
 from fabric.cloud.care import Care
+from fabric.cloud.cloud import Cloud
 from fabric.cloud.controller import CloudWorker, DeadLetters
 from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.evacuation import Evacuation

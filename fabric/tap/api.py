@@ -14,9 +14,9 @@ from fabric.api.operations import Health
 from fabric.cloud.levels import Levels
 from fabric.metrics import Metrics
 from fabric.settings import Settings
-from fabric.tap import doors, firstrun, logic, transports
+from fabric.tap import doors, firstrun, logic, queueing, transports, watching
 from fabric.tap.options import DoorOptions
-from fabric.tap.process import process
+from fabric.tap.process import faults, process
 from fabric.tap.start import Step
 
 Options = DoorOptions
@@ -33,18 +33,18 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     """
     The steps of the process.
     """
-    transports.require_shared(settings, "queue", "store", "ldap")
+    queueing.require_shared(settings, "queue", "store", "ldap")
     metrics, views = Metrics(), load_views()
-    queue, queue_step = transports.queue(reactor, settings, metrics)
+    queue, queue_step = queueing.queue(reactor, settings, metrics)
     store, store_step = transports.store(reactor, settings, metrics, views)
     people, people_step = transports.directory(reactor, settings)
-    parts = logic.assembled(reactor, settings, store, queue, logic.faults(settings))
-    health = Health(reactor, "cloud-api", doors.probes(store, queue, people))
-    routes = doors.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics))
+    parts = logic.assembled(reactor, settings, store, queue, faults(settings))
+    health = Health(reactor, "cloud-api", watching.probes(store, queue, people))
+    routes = watching.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics).read)
     rehearsal = logic.rehearsed(reactor, settings, store)
     front = doors.front(reactor, settings, metrics, parts.cloud, rehearsal, store, people, views, routes)
     steps = [queue_step, store_step, people_step, front.step("doors")]
     steps += doors.metadata(reactor, settings, metrics, store, settings.metadata.endpoint)
     if settings.ldap.first_user:
         steps.append(firstrun.administrator(settings, people, front))
-    return [*steps, Step("keys", parts.key_pool.fill, transports.nothing)]
+    return [*steps, Step("keys", parts.key_pool.fill, queueing.nothing)]

@@ -15,9 +15,9 @@ from fabric.cloud.levels import Levels
 from fabric.command import Commands
 from fabric.metrics import Metrics
 from fabric.settings import Settings
-from fabric.tap import doors, firstrun, hosts, images, logic, transports
+from fabric.tap import doors, firstrun, hosts, images, logic, queueing, transports, watching
 from fabric.tap.options import DoorOptions
-from fabric.tap.process import process, running
+from fabric.tap.process import faults, process, running
 from fabric.tap.start import Step
 
 Options = DoorOptions
@@ -34,14 +34,14 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     """
     The steps of the process: what others need comes first, clients last.
     """
-    metrics, views, points = Metrics(), load_views(), logic.faults(settings)
-    queue, queue_step = transports.queue(reactor, settings, metrics)
+    metrics, views, points = Metrics(), load_views(), faults(settings)
+    queue, queue_step = queueing.queue(reactor, settings, metrics)
     store, store_steps = transports.any_store(reactor, settings, metrics, views)
     people, people_steps = transports.any_directory(reactor, settings)
     links, image_steps = images.door(reactor, settings, images.WITHIN)
     parts = logic.assembled(reactor, settings, store, queue, points, links)
-    health = Health(reactor, "cloud", doors.probes(store, queue, people))
-    routes = doors.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics))
+    health = Health(reactor, "cloud", watching.probes(store, queue, people))
+    routes = watching.operations(health, metrics, Levels(store, parts.cloud.hosts, queue, reactor, metrics).read)
     rehearsal = logic.rehearsed(reactor, settings, store)
     front = doors.front(reactor, settings, metrics, parts.cloud, rehearsal, store, people, views, routes)
     return [
@@ -51,7 +51,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
         *people_steps,
         queue_step,
         *image_steps,
-        Step("first start", lambda: logic.first_start(reactor, settings, parts), transports.nothing),
+        Step("first start", lambda: logic.first_start(reactor, settings, parts), queueing.nothing),
         running("controller", logic.controller(reactor, settings, store, queue, parts)),
         running("scheduler", logic.scheduler(reactor, settings, queue, parts, points)),
         running("network", hosts.network(reactor, settings, queue, points)),
@@ -62,5 +62,5 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
         *doors.metadata(reactor, settings, metrics, store, settings.metadata.endpoint),
         firstrun.first_image(Commands(reactor, seconds=300.0), settings),
         firstrun.greeting(settings, front),
-        Step("keys", parts.key_pool.fill, transports.nothing),
+        Step("keys", parts.key_pool.fill, queueing.nothing),
     ]

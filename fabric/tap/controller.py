@@ -13,9 +13,9 @@ from fabric.api.ec2.views import load_views
 from fabric.cloud.levels import Levels
 from fabric.metrics import Metrics
 from fabric.settings import Settings
-from fabric.tap import doors, logic, transports
+from fabric.tap import logic, queueing, transports, watching
 from fabric.tap.options import ServiceOptions
-from fabric.tap.process import process, running
+from fabric.tap.process import faults, process, running
 from fabric.tap.start import Step
 
 Options = ServiceOptions
@@ -32,14 +32,14 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     """
     The steps of the process.
     """
-    transports.require_shared(settings, "queue", "store")
+    queueing.require_shared(settings, "queue", "store")
     metrics = Metrics()
-    queue, queue_step = transports.queue(reactor, settings, metrics)
+    queue, queue_step = queueing.queue(reactor, settings, metrics)
     store, store_step = transports.store(reactor, settings, metrics, load_views())
-    parts = logic.assembled(reactor, settings, store, queue, logic.faults(settings))
-    levels = Levels(store, parts.cloud.hosts, queue, reactor, metrics)
+    parts = logic.assembled(reactor, settings, store, queue, faults(settings))
+    read = Levels(store, parts.cloud.hosts, queue, reactor, metrics).read
     return [
-        *doors.watched(reactor, settings, metrics, "cloud-controller", doors.probes(store, queue), levels),
+        *watching.watched(reactor, settings, metrics, "cloud-controller", watching.probes(store, queue), read),
         queue_step,
         store_step,
         running("controller", logic.controller(reactor, settings, store, queue, parts)),

@@ -17,8 +17,8 @@ from fabric.errors import AlreadyExists
 from fabric.manage import cloudrc
 from fabric.settings import Settings
 from fabric.tap.listening import Listening
+from fabric.tap.queueing import nothing
 from fabric.tap.start import Refusal, Step
-from fabric.tap.transports import nothing
 from fabric.users.bootstrap import bootstrap
 from fabric.users.interface import User
 from fabric.users.ldap import LDAPDirectory

@@ -21,8 +21,8 @@ from fabric.objectstore.links import IMAGES, Signer
 from fabric.objectstore.site import Site
 from fabric.settings import Settings
 from fabric.tap.listening import Listening, advertised
+from fabric.tap.queueing import nothing
 from fabric.tap.start import Step
-from fabric.tap.transports import nothing
 
 WITHIN = "tcp:0:interface=127.0.0.1"
 """Where the door of C{twistd cloud} is if nothing else is said: its hosts are in the same process."""

@@ -11,13 +11,13 @@ import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.threads import deferToThread
 
-from fabric.cloud import Cloud
 from fabric.cloud.assembly import Assembly, Rules, assemble
+from fabric.cloud.cloud import Cloud
 from fabric.cloud.dry import DryQueue, DryStore
 from fabric.cloud.events import EventReader
 from fabric.cloud.service import ControllerService
 from fabric.command import Commands
-from fabric.faults import ArmedFaults, IFaults, NoFaults
+from fabric.faults import IFaults
 from fabric.objectstore.links import Signer
 from fabric.objectstore.remote import StoreDoor
 from fabric.scheduler.service import SchedulerService
@@ -26,13 +26,6 @@ from fabric.store.interface import IStore
 from fabric.tap import images
 from fabric.tap.fence import CommandFence
 from fabric.worker import WorkerService
-
-
-def faults(settings: Settings) -> IFaults:
-    """
-    The fault points that settings arm.
-    """
-    return ArmedFaults(settings.faults) if settings.faults else NoFaults()
 
 
 def assembled(

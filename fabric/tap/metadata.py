@@ -14,7 +14,7 @@ from fabric.metrics import Metrics
 from fabric.model.record import Record
 from fabric.settings import Settings
 from fabric.store.interface import IViews
-from fabric.tap import doors, transports
+from fabric.tap import doors, queueing, transports, watching
 from fabric.tap.options import ServiceOptions
 from fabric.tap.process import process
 from fabric.tap.start import Step
@@ -54,11 +54,11 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     """
     The steps of the process.
     """
-    transports.require_shared(settings, "store")
+    queueing.require_shared(settings, "store")
     metrics = Metrics()
     store, store_step = transports.store(reactor, settings, metrics, _NoViews())
     return [
-        *doors.watched(reactor, settings, metrics, "cloud-metadata", doors.probes(store)),
+        *watching.watched(reactor, settings, metrics, "cloud-metadata", watching.probes(store)),
         store_step,
         *doors.metadata(reactor, settings, metrics, store, settings.metadata.endpoint or ENDPOINT),
     ]

@@ -11,9 +11,9 @@ from twisted.application.service import IService
 
 from fabric.metrics import Metrics
 from fabric.settings import Settings
-from fabric.tap import doors, hosts, logic, transports
+from fabric.tap import hosts, queueing, watching
 from fabric.tap.options import ServiceOptions
-from fabric.tap.process import process, running
+from fabric.tap.process import faults, process, running
 from fabric.tap.start import Step
 
 Options = ServiceOptions
@@ -30,11 +30,11 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     """
     The steps of the process.
     """
-    transports.require_shared(settings, "queue")
+    queueing.require_shared(settings, "queue")
     metrics = Metrics()
-    queue, queue_step = transports.queue(reactor, settings, metrics)
+    queue, queue_step = queueing.queue(reactor, settings, metrics)
     return [
-        *doors.watched(reactor, settings, metrics, "cloud-network", doors.probes(queue=queue)),
+        *watching.watched(reactor, settings, metrics, "cloud-network", watching.probes(queue=queue)),
         queue_step,
-        running("network", hosts.network(reactor, settings, queue, logic.faults(settings))),
+        running("network", hosts.network(reactor, settings, queue, faults(settings))),
     ]

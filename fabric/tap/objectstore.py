@@ -12,7 +12,7 @@ from twisted.application.service import IService
 
 from fabric.metrics import Metrics
 from fabric.settings import Settings
-from fabric.tap import doors, firstrun, images
+from fabric.tap import firstrun, images, watching
 from fabric.tap.options import ServiceOptions
 from fabric.tap.process import process
 from fabric.tap.start import Step
@@ -44,6 +44,6 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     _, steps = images.door(reactor, settings, ENDPOINT)
     return [
         firstrun.data_directory(settings),
-        *doors.watched(reactor, settings, Metrics(), "cloud-objectstore", doors.probes()),
+        *watching.watched(reactor, settings, Metrics(), "cloud-objectstore", watching.probes()),
         *steps,
     ]

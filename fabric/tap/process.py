@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
 from fabric.errors import FabricError
+from fabric.faults import ArmedFaults, IFaults, NoFaults
 from fabric.logs import observer
 from fabric.settings import Settings
 from fabric.tap.options import ServiceOptions
@@ -81,3 +82,10 @@ def _observer(options: ServiceOptions, settings: Settings) -> ILogObserver | Non
         name = "twistd.log"
     out = sys.stdout if name in (None, "", "-") else LogFile.fromFullPath(name)
     return observer(settings.log.format, settings.log.level, out)
+
+
+def faults(settings: Settings) -> IFaults:
+    """
+    The fault points that settings arm.
+    """
+    return ArmedFaults(settings.faults) if settings.faults else NoFaults()

@@ -12,9 +12,9 @@ from twisted.application.service import IService
 from fabric.api.ec2.views import load_views
 from fabric.metrics import Metrics
 from fabric.settings import Settings
-from fabric.tap import doors, logic, transports
+from fabric.tap import logic, queueing, transports, watching
 from fabric.tap.options import ServiceOptions
-from fabric.tap.process import process, running
+from fabric.tap.process import faults, process, running
 from fabric.tap.start import Step
 
 Options = ServiceOptions
@@ -31,13 +31,13 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
     """
     The steps of the process.
     """
-    transports.require_shared(settings, "queue", "store")
-    metrics, points = Metrics(), logic.faults(settings)
-    queue, queue_step = transports.queue(reactor, settings, metrics)
+    queueing.require_shared(settings, "queue", "store")
+    metrics, points = Metrics(), faults(settings)
+    queue, queue_step = queueing.queue(reactor, settings, metrics)
     store, store_step = transports.store(reactor, settings, metrics, load_views())
     parts = logic.assembled(reactor, settings, store, queue, points)
     return [
-        *doors.watched(reactor, settings, metrics, "cloud-scheduler", doors.probes(store, queue)),
+        *watching.watched(reactor, settings, metrics, "cloud-scheduler", watching.probes(store, queue)),
         queue_step,
         store_step,
         running("scheduler", logic.scheduler(reactor, settings, queue, parts, points)),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -33,8 +33,6 @@ from fabric.model.secret import Secret
 from fabric.model.snapshot import Snapshot
 from fabric.model.template import LaunchTemplate, LaunchTemplateVersion
 from fabric.model.volume import Volume
-from fabric.rpc.amqp.queue import AMQPQueue
-from fabric.rpc.local import LocalQueue
 from fabric.settings import Settings
 from fabric.settings.values import Ldap
 from fabric.store.address import Address, parse
@@ -42,6 +40,7 @@ from fabric.store.connection import RedisPool
 from fabric.store.embedded import EmbeddedRedis
 from fabric.store.interface import IViews
 from fabric.store.redis import RedisStore
+from fabric.tap.queueing import EMBEDDED, nothing, quoted
 from fabric.tap.start import Refusal, Step
 from fabric.users.embedded import EmbeddedDirectoryServer
 from fabric.users.ldap import LDAPDirectory
@@ -75,54 +74,6 @@ KINDS: dict[str, type[Record]] = {
     )
 }
 """Every kind of record that this version writes."""
-
-LOCAL = "local:"
-EMBEDDED = "embedded:"
-
-
-def nothing() -> None:
-    """A half of a step that needs none."""
-
-
-def require_shared(settings: Settings, *sections: str) -> None:
-    """
-    A service of its own process can't use parts that are inside another.
-
-    @raise Refusal: a section's URL is C{local:} or C{embedded:}.
-    """
-    for section in sections:
-        url = getattr(settings, section).url
-        if url in (LOCAL, EMBEDDED):
-            raise Refusal(f"{section}.url must name a server; {url} is within twistd cloud only")
-
-
-def queue(reactor: Any, settings: Settings, metrics: Metrics) -> tuple[Any, Step]:
-    """
-    @return: a provider of L{fabric.rpc.interface.IQueue}, and its step.
-    """
-    wanted = settings.queue
-    if wanted.url == LOCAL:
-        local = LocalQueue(reactor, metrics)
-        return local, Step("queue", nothing, local.stop)
-    parts = urlsplit(wanted.url)
-    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
-        raise Refusal("queue.url must be local: or amqp://user:password@host:port/vhost")
-    secure = parts.scheme == "amqps"
-    host = _quoted(parts.hostname)
-    endpoint = wanted.endpoint or f"{'tls' if secure else 'tcp'}:{host}:{parts.port or (5671 if secure else 5672)}"
-    amqp = AMQPQueue(
-        reactor,
-        endpoint,
-        unquote(parts.username or "guest"),
-        unquote(parts.password or "guest"),
-        unquote(parts.path[1:]) or "/",
-        wanted.exchange,
-        metrics,
-        wanted.heartbeat,
-        wanted.type,
-        wanted.seconds,
-    )
-    return amqp, Step("queue", amqp.start, amqp.stop)
 
 
 def store(reactor: Any, settings: Settings, metrics: Metrics, views: IViews) -> tuple[RedisStore, Step]:
@@ -207,17 +158,12 @@ class _EmbeddedEndpoint:
 def _server(ldap: Ldap) -> Server:
     scheme, _, rest = ldap.url.partition(":")
     if scheme == "ldapi" and rest.startswith("/"):
-        return Server(f"unix:path={_quoted(rest)}", ldap.bind_dn, ldap.password, timeout=ldap.seconds)
+        return Server(f"unix:path={quoted(rest)}", ldap.bind_dn, ldap.password, timeout=ldap.seconds)
     parts = urlsplit(ldap.url)
     if scheme not in ("ldap", "ldaps") or not parts.hostname:
         raise Refusal("ldap.url must be ldap://host:port, ldaps://host:port or ldapi:/path")
     port = parts.port or (636 if scheme == "ldaps" else 389)
     mode = "ldaps" if scheme == "ldaps" else "starttls" if ldap.start_tls else ""
     security = Security(mode, parts.hostname, ldap.authority)
-    endpoint = f"tcp:{_quoted(parts.hostname)}:{port}"
+    endpoint = f"tcp:{quoted(parts.hostname)}:{port}"
     return Server(endpoint, ldap.bind_dn, ldap.password, security, ldap.seconds)
-
-
-def _quoted(text: str) -> str:
-    """As an argument within an endpoint's description."""
-    return text.replace("\\", "\\\\").replace(":", "\\:")

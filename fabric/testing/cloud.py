@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from fabric.cloud import Cloud
 from fabric.cloud.access import Caller
 from fabric.cloud.assembly import Assembly, Rules, assemble
+from fabric.cloud.cloud import Cloud
 from fabric.cloud.events import EventReader
 from fabric.cloud.fencing import IFence
 from fabric.cloud.service import ControllerService

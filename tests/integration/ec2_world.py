@@ -16,9 +16,9 @@ from typing import Any
 import attrs
 from twisted.internet.defer import inlineCallbacks, maybeDeferred, succeed
 
-from fabric.cloud import Cloud
 from fabric.cloud.access import Caller
 from fabric.cloud.assembly import QUOTAS, Rules, assemble
+from fabric.cloud.cloud import Cloud
 from fabric.model.address import FloatingRange
 from fabric.model.image import Image
 from fabric.model.instance import Instance, with_disk

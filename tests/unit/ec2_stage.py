@@ -29,9 +29,9 @@ from fabric.api.ec2.views import EC2Views, load_views
 from fabric.api.ec2.wire.answers import Answers
 from fabric.api.ec2.wire.model import VERSION, load_model
 from fabric.api.ec2.wire.requests import Requests
-from fabric.cloud import Cloud
 from fabric.cloud.access import Caller
 from fabric.cloud.assembly import QUOTAS, Rules, assemble
+from fabric.cloud.cloud import Cloud
 from fabric.model.host import Capacity
 from fabric.model.instance import Instance, moved
 from fabric.model.network import Network

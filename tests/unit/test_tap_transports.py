@@ -18,7 +18,7 @@ from fabric.rpc.amqp.queue import AMQPQueue
 from fabric.rpc.local import LocalQueue
 from fabric.settings import load
 from fabric.settings.values import Ldap
-from fabric.tap import firstrun, transports
+from fabric.tap import firstrun, queueing, transports
 from fabric.tap.start import Refusal
 from fabric.users.interface import User
 
@@ -30,7 +30,7 @@ class QueueTests(SynchronousTestCase):
 
     def queue(self, url: str) -> object:
         """What a URL gives."""
-        queue, _ = transports.queue(MemoryReactorClock(), load(None, {}, [("queue.url", url)]), Metrics())
+        queue, _ = queueing.queue(MemoryReactorClock(), load(None, {}, [("queue.url", url)]), Metrics())
         return queue
 
     def test_local(self) -> None:
@@ -95,8 +95,8 @@ class SharedTests(SynchronousTestCase):
     def test_required(self) -> None:
         """The section that names no server is named."""
         settings = load(None, {}, [("queue.url", "amqp://h/")])
-        transports.require_shared(settings, "queue")
-        refused = self.assertRaises(Refusal, transports.require_shared, settings, "queue", "store")
+        queueing.require_shared(settings, "queue")
+        refused = self.assertRaises(Refusal, queueing.require_shared, settings, "queue", "store")
         self.assertIn("store.url must name a server", str(refused))
 
 

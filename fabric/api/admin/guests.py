@@ -10,8 +10,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.admin.registry import action
-from fabric.cloud import Cloud
 from fabric.cloud.access import Caller
+from fabric.cloud.cloud import Cloud
 
 Result = Generator[Deferred[Any], Any, Any]
 

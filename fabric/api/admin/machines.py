@@ -11,8 +11,8 @@ import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.admin.registry import action
-from fabric.cloud import Cloud
 from fabric.cloud.access import Caller
+from fabric.cloud.cloud import Cloud
 from fabric.model.codec import encode
 from fabric.model.flavor import Flavor
 from fabric.store.interface import IStore

@@ -27,7 +27,7 @@ from fabric.api.ec2.actions.volumes import VolumeActions
 from fabric.api.ec2.actions.vpc import VpcActions
 from fabric.api.ec2.registry import Registry
 from fabric.api.ec2.views import EC2Views
-from fabric.cloud import Cloud
+from fabric.cloud.cloud import Cloud
 
 
 def ec2_actions(cloud: Cloud, views: EC2Views, region: str, endpoint: str) -> Registry:
