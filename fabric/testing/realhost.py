@@ -200,14 +200,13 @@ class RealHost:
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=10"]
         options += ["BatchMode=yes", "IdentitiesOnly=yes", "IdentityAgent=none"]
         words = ["ssh", "-i", str(key), *(part for option in options for part in ("-o", option)), f"root@{address}"]
-        return subprocess.run(
-            self.namespaces.command(place, [*words, command]),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        arguments = self.namespaces.command(place, [*words, command])
+        try:
+            return subprocess.run(
+                arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+            )
+        except subprocess.TimeoutExpired:  # as of a connection whose other end was taken away
+            return subprocess.CompletedProcess(arguments, 255, "", "not done in time")
 
     def until_ssh(self, key: Path, address: str, command: str) -> str:
         """

@@ -19,6 +19,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.real_host import RealHost, until
 
+SOON = 4.0
+"""
+Seconds; less than C{compute.adopt_interval} here, so that it was the event which told.  On two cores that do
+nothing else it takes one; how long libvirt takes to tell it depends on what else there is to do.
+"""
+
 HELLO = "#!/bin/sh\necho HELLO from $(hostname)\necho kept > /root/written\nsync\n"
 
 
@@ -227,8 +233,8 @@ class TroubleTests(SynchronousTestCase):
         self.addCleanup(self.host.terminate, self.made)
 
     def stopped_soon(self) -> None:
-        """The instance is stopped within two seconds, with a reason."""
-        found = until(lambda: self._stopped(), "it is stopped", 2.0, 0.05)
+        """The instance is stopped, long before anybody looks at all guests, with a reason."""
+        found = until(lambda: self._stopped(), "it is stopped", SOON, 0.05)
         self.assertTrue(found["StateReason"]["Message"])
 
     def _stopped(self) -> dict[str, dict[str, str]] | None:
@@ -236,7 +242,7 @@ class TroubleTests(SynchronousTestCase):
         return found if found["State"]["Name"] == "stopped" else None
 
     def test_killed(self) -> None:
-        """A guest whose process is killed is stopped within two seconds, with a reason."""
+        """A guest whose process is killed is stopped soon, with a reason."""
         os.kill(self.host.libvirtd.pid_of(self.made), signal.SIGKILL)
         self.stopped_soon()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -39,7 +39,12 @@ class Cast:
     headers: dict[str, Any] | None = None
     declared: bool = False
     returned: bool = False
+    refused: bool = False
     deferred: Deferred[None] = attrs.field(factory=Deferred)
+
+
+REFUSED_AGAIN = 0.2
+"""Seconds until a message that the broker refused is sent again."""
 
 
 class Casts:
@@ -63,6 +68,9 @@ class Casts:
         self._channel: Channel | None = None
         self._client: Client | None = None
         self._waiting: list[Deferred[None]] = []
+        self._clock = clock
+        self._refused: list[str] = []
+        self._again: IDelayedCall | None = None
 
     @inlineCallbacks
     def up(self, client: Client) -> Generator[Deferred[Any], Any, None]:
@@ -99,6 +107,9 @@ class Casts:
         """Fail what is not confirmed."""
         self._channel = self._client = None
         self._deadlines.stop()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         for id in list(self._casts):
             self._fail(id, "the queue is stopped")
 
@@ -121,8 +132,11 @@ class Casts:
         cast = self._casts.get(id)
         if cast is None:
             return
-        if not taken:
-            self._fail(id, "the broker refused it")
+        if not taken:  # as a queue does of which the members have not chosen a leader yet
+            cast.refused = True
+            self._refused.append(id)
+            if self._again is None:
+                self._again = self._clock.callLater(REFUSED_AGAIN, self._send_again)
         elif not cast.returned:
             self._finish(id, None)
         elif cast.declared or self._client is None:
@@ -130,6 +144,14 @@ class Casts:
         else:
             cast.declared, cast.returned = True, False
             self._make_place(self._client, id, cast)
+
+    def _send_again(self) -> None:
+        """Try once more what the broker refused, for as long as there is patience."""
+        self._again = None
+        ids, self._refused = self._refused, []
+        for id in ids:
+            if id in self._casts and self._channel is not None:
+                self._publish(id, self._casts[id])
 
     def _make_place(self, client: Client, id: str, cast: Cast) -> None:
         """No worker has ever listened there: make its queue, so that the cast can wait for it."""
@@ -154,7 +176,9 @@ class Casts:
             client.transport.loseConnection()
 
     def _expired(self, id: str) -> None:
-        self._fail(id, "no connection to the broker" if self._channel is None else "the broker did not confirm it")
+        refused = self._casts[id].refused if id in self._casts else False
+        kept = "the broker refused it" if refused else "the broker did not confirm it"
+        self._fail(id, "no connection to the broker" if self._channel is None else kept)
 
     def _fail(self, id: str, why: str) -> None:
         cast = self._casts.get(id)
