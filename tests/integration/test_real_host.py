@@ -22,7 +22,7 @@ from tests.integration.real_host import RealHost, until
 SOON = 4.0
 """
 Seconds; less than C{compute.adopt_interval} here, so that it was the event which told.  On two cores that do
-nothing else it takes one; how long libvirt takes to tell it depends on what else there is to do.
+nothing else it takes 1.3 to 1.7; how long libvirt takes to tell depends on what else there is to do.
 """
 
 HELLO = "#!/bin/sh\necho HELLO from $(hostname)\necho kept > /root/written\nsync\n"
