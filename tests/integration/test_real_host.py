@@ -9,21 +9,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
-import signal
 import subprocess
 from functools import cache
 
-from botocore.exceptions import ClientError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.real_host import RealHost, until
-
-SOON = 4.0
-"""
-Seconds; less than C{compute.adopt_interval} here, so that it was the event which told.  On two cores that do
-nothing else it takes 1.3 to 1.7; how long libvirt takes to tell depends on what else there is to do.
-"""
 
 HELLO = "#!/bin/sh\necho HELLO from $(hostname)\necho kept > /root/written\nsync\n"
 
@@ -219,55 +210,3 @@ class SmokeTests(SynchronousTestCase):
         after = self.host.state()
         for what, was in self.before.items():
             self.assertEqual(after[what], was, what)
-
-
-class TroubleTests(SynchronousTestCase):
-    """
-    What happens to guests behind the cloud's back.
-    """
-
-    def setUp(self) -> None:
-        """One guest that runs; it need not have booted."""
-        self.host = real_host()
-        self.made = self.host.launch()["InstanceId"]
-        self.addCleanup(self.host.terminate, self.made)
-
-    def stopped_soon(self) -> None:
-        """The instance is stopped, long before anybody looks at all guests, with a reason."""
-        found = until(lambda: self._stopped(), "it is stopped", SOON, 0.05)
-        self.assertTrue(found["StateReason"]["Message"])
-
-    def _stopped(self) -> dict[str, dict[str, str]] | None:
-        found = self.host.instance(self.made)
-        return found if found["State"]["Name"] == "stopped" else None
-
-    def test_killed(self) -> None:
-        """A guest whose process is killed is stopped soon, with a reason."""
-        os.kill(self.host.libvirtd.pid_of(self.made), signal.SIGKILL)
-        self.stopped_soon()
-
-    def test_destroyed(self) -> None:
-        """So is one that somebody destroyed by virsh."""
-        self.host.libvirtd.virsh("destroy", self.made)
-        self.stopped_soon()
-
-    def test_libvirtd_restarts_under_load(self) -> None:
-        """libvirtd killed while guests are launched and ended: nothing is lost."""
-        ec2 = self.host.ec2
-        more = ec2.run_instances(ImageId=self.host.image, MinCount=2, MaxCount=2, InstanceType="m1.tiny")["Instances"]
-        ids = [each["InstanceId"] for each in more]
-        self.addCleanup(self.host.terminate, *ids)
-        self.host.libvirtd.kill()
-        ec2.terminate_instances(InstanceIds=ids[:1])
-        self.host.libvirtd.start()
-        self.host.until_state(ids[0], "terminated")
-        self.host.until_state(ids[1], "running")
-        self.assertEqual(self.host.instance(self.made)["State"]["Name"], "running")
-        domains = set(self.host.libvirtd.virsh("list", "--name").split())
-        self.assertEqual(domains, {self.made, ids[1]})
-
-    def test_unknown_image_file(self) -> None:
-        """An image whose file is no disk is refused before anything is made of it."""
-        with self.assertRaises(ClientError) as caught:
-            self.host.launch(ImageId="ami-00000000000000001")
-        self.assertEqual(caught.exception.response["Error"]["Code"], "InvalidAMIID.NotFound")
