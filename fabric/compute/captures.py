@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -24,12 +25,12 @@ from fabric.compute.interface import Domain, MachineReport
 from fabric.compute.machines import Machines
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT
-from fabric.compute.turns import Turns
 from fabric.errors import DriverFailure, FabricError, Unavailable
 from fabric.faults import IFaults
 from fabric.image.interface import CaptureOrder, IKeepsCaptures, ImageReport, IUploader
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.turns import Turns
 from fabric.volume.interface import AwaitedSnapshot, IVolumeWorker
 
 DRIVER_SECONDS = 1800.0
@@ -95,16 +96,8 @@ class Captures:
         reports: list[ImageReport] = []
         orders = [decode(CaptureOrder, machine) for machine in machines]
         for order in orders:
-            turn = self._turns.enter({order.id})
-            try:
-                if turn.ready is not None:
-                    yield turn.ready
-                if order.copies:
-                    reports.append((yield self._quieted(order, context)))
-                else:
-                    reports.append((yield self._capture(order)))
-            finally:
-                turn.leave_all()
+            act = partial(self._quieted, order, context) if order.copies else partial(self._capture, order)
+            reports.append((yield self._turns.run(order.id, act)))
         self._faults.reach("compute.image_captured")
         for number, order in enumerate(orders):
             reports[number] = yield self._brought(order, reports[number], context)
@@ -211,9 +204,7 @@ class Captures:
         self._tell(stopped, context)
 
     def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
-        if not work.called:
-            work.addTimeout(QUIET_SECONDS, self._clock, too_long)
-        return work
+        return work.addTimeout(QUIET_SECONDS, self._clock, too_long)
 
     @inlineCallbacks
     def _capture(self, order: CaptureOrder) -> Generator[Deferred[Any], Any, ImageReport]:

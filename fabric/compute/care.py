@@ -9,6 +9,7 @@ guest, so that an older order which comes late does not undo them.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -21,10 +22,10 @@ from fabric.compute.interface import Domain, MachineOrder
 from fabric.compute.machines import Machines
 from fabric.compute.orders import addresses_of, sentence, too_long
 from fabric.compute.reporter import Reporter
-from fabric.compute.turns import Turns
 from fabric.errors import FabricError, NotFound, WrongState
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Context
+from fabric.turns import Turns
 
 INTERNAL = "Server.InternalError"
 
@@ -102,9 +103,14 @@ class Care:
         changes = {"state": "running", "condition": condition, "addresses": addresses_of(order)}
         return self._in_turn(order.id, booted, order.order, changes)
 
-    @inlineCallbacks
     def _in_turn(
         self, id: str, act: Callable[[], Deferred[None]], order: int = 0, changes: dict[str, Any] | None = None
+    ) -> Deferred[None]:
+        return self._turns.run(id, partial(self._act, id, act, order, changes))
+
+    @inlineCallbacks
+    def _act(
+        self, id: str, act: Callable[[], Deferred[None]], order: int, changes: dict[str, Any] | None
     ) -> Generator[Deferred[Any], Any, None]:
         """
         @param order: the number that the machine has then; 0 for the one that
@@ -112,22 +118,16 @@ class Care:
         @param changes: how it is then.
         @raise WrongState: a newer order came before.
         """
-        turn = self._turns.enter({id})
+        domain = yield self._here(id)
+        if order and self._machines.outdated(id, order):
+            raise WrongState("guest", id, "ordered otherwise meanwhile", [f"before order {order}"])
         try:
-            if turn.ready is not None:
-                yield turn.ready
-            domain = yield self._here(id)
-            if order and self._machines.outdated(id, order):
-                raise WrongState("guest", id, "ordered otherwise meanwhile", [f"before order {order}"])
-            try:
-                yield self._in_time(act())
-            except FabricError as error:
-                yield self._look_after(id, error)
-                raise
-            if changes is not None:
-                self._machines.put(attrs.evolve(domain, order=order, **changes))
-        finally:
-            turn.leave_all()
+            yield self._in_time(act())
+        except FabricError as error:
+            yield self._look_after(id, error)
+            raise
+        if changes is not None:
+            self._machines.put(attrs.evolve(domain, order=order, **changes))
 
     @inlineCallbacks
     def _look_after(self, id: str, error: FabricError) -> Generator[Deferred[Any], Any, None]:
@@ -142,9 +142,7 @@ class Care:
             self._reporter.add(attrs.evolve(report, order=0, code=INTERNAL, message=sentence(error)), "")
 
     def _in_time(self, work: Deferred[None]) -> Deferred[None]:
-        if not work.called:
-            work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
-        return work
+        return work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
 
     @inlineCallbacks
     def _here(self, id: str) -> Generator[Deferred[Any], Any, Domain]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -23,11 +24,11 @@ from fabric.compute.driver import IComputeDriver
 from fabric.compute.interface import DiskOrder, DiskReport, MachineOrder
 from fabric.compute.orders import sentence, too_long
 from fabric.compute.reporter import WAIT
-from fabric.compute.turns import Turns
 from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, RemoteFailure, Unavailable, WrongState
 from fabric.faults import IFaults
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.turns import Turns
 from fabric.volume.interface import IVolumeWorker
 
 EXPORT_SECONDS = 30.0
@@ -85,13 +86,7 @@ class Disks:
         """
         reports = []
         for order in [decode(DiskOrder, disk) for disk in disks]:
-            turn = self._turns.enter({order.instance})
-            try:
-                if turn.ready is not None:
-                    yield turn.ready
-                reports.append((yield act(order, context)))
-            finally:
-                turn.leave_all()
+            reports.append((yield self._turns.run(order.instance, partial(act, order, context))))
         yield self.report(reports, context)
 
     @inlineCallbacks
@@ -244,9 +239,7 @@ class Disks:
         )
 
     def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
-        if not work.called:
-            work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
-        return work
+        return work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
 
     def _log_failure(self, what: str, disk: DiskOrder, error: Exception, context: Context) -> None:
         fields: dict[str, Any] = {"volume": disk.volume, "what": what, "id": disk.instance, "error": error}

@@ -10,6 +10,7 @@ by what is the case.
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -23,12 +24,12 @@ from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, Machi
 from fabric.compute.machines import Machines
 from fabric.compute.orders import network_orders, sentence, too_long
 from fabric.compute.reporter import Reporter
-from fabric.compute.turns import Turns
 from fabric.errors import FabricError
 from fabric.faults import IFaults
 from fabric.model.codec import decode, encode
 from fabric.network.interface import INetworkWorker
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.turns import Turns
 
 RECEIVE_SECONDS = 900.0
 """How long the other host may take to make ready: it may have to fetch an image."""
@@ -75,20 +76,11 @@ class Migrations:
         Move one after the other, each in its machine's turn.
         """
         for order in [decode(MigrationOrder, each) for each in orders]:
-            turn = self._turns.enter({order.machine.id})
-            try:
-                if turn.ready is not None:
-                    yield turn.ready
-                report = yield self._move(order, context)
-                if report is not None:
-                    self._reporter.add(report, context.request_id)
-            finally:
-                turn.leave_all()
+            yield self._turns.run(order.machine.id, partial(self._moved, order, context))
         yield self._reporter.confirmed()
         self._faults.reach("compute.migration_reported")
 
-    @inlineCallbacks
-    def receive(self, machine: dict[str, Any], context: Context) -> Generator[Deferred[Any], Any, dict[str, str]]:
+    def receive(self, machine: dict[str, Any], context: Context) -> Deferred[dict[str, str]]:
         """
         Have network and driver ready for a machine that comes.  One that has
         volumes is stopped, and is given them when it is started here; they are
@@ -98,37 +90,39 @@ class Migrations:
         @raise FabricError: a volume host does not export to this one.
         """
         order = decode(MachineOrder, machine)
-        turn = self._turns.enter({order.id})
-        try:
-            if turn.ready is not None:
-                yield turn.ready
-            if order.disks:
-                yield self._disks.connected(order, context)
-                order = attrs.evolve(order, disks=())
-            networks, plugs = network_orders([order])
-            yield self._network(self._host, context).attach(networks, plugs)
-            self._faults.reach("compute.receive_attached")
-            connection = yield self._driver.receive(order)
-            self._faults.reach("compute.received_machine")
-            return connection  # type: ignore[no-any-return]
-        finally:
-            turn.leave_all()
+        return self._turns.run(order.id, partial(self._receive, order, context))
 
-    @inlineCallbacks
-    def give_up(self, machine: str, context: Context) -> Generator[Deferred[Any], Any, None]:
+    def give_up(self, machine: str, context: Context) -> Deferred[None]:
         """
         Have nothing of a machine that did not come; nothing when it did.
         """
-        turn = self._turns.enter({machine})
-        try:
-            if turn.ready is not None:
-                yield turn.ready
-            domain = yield self._here(machine)
-            if domain is None or domain.state != "running":
-                yield self._driver.destroy(machine)
-                yield self._network(self._host, context).detach([machine])
-        finally:
-            turn.leave_all()
+        return self._turns.run(machine, partial(self._give_up, machine, context))
+
+    @inlineCallbacks
+    def _receive(self, order: MachineOrder, context: Context) -> Generator[Deferred[Any], Any, dict[str, str]]:
+        if order.disks:
+            yield self._disks.connected(order, context)
+            order = attrs.evolve(order, disks=())
+        networks, plugs = network_orders([order])
+        yield self._network(self._host, context).attach(networks, plugs)
+        self._faults.reach("compute.receive_attached")
+        connection = yield self._driver.receive(order)
+        self._faults.reach("compute.received_machine")
+        return connection  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def _give_up(self, id: str, context: Context) -> Generator[Deferred[Any], Any, None]:
+        domain = yield self._here(id)
+        if domain is None or domain.state != "running":
+            yield self._driver.destroy(id)
+            yield self._network(self._host, context).detach([id])
+
+    @inlineCallbacks
+    def _moved(self, order: MigrationOrder, context: Context) -> Generator[Deferred[Any], Any, None]:
+        """Move one, and note what became of it before its next order."""
+        report = yield self._move(order, context)
+        if report is not None:
+            self._reporter.add(report, context.request_id)
 
     @inlineCallbacks
     def _move(self, order: MigrationOrder, context: Context) -> Generator[Deferred[Any], Any, MachineReport | None]:

@@ -31,13 +31,13 @@ from fabric.compute.machines import Machines
 from fabric.compute.migrations import Migrations
 from fabric.compute.orders import Brief, addresses_of, network_orders, sentence, too_long
 from fabric.compute.reporter import WAIT, Reporter
-from fabric.compute.turns import Turn, Turns
 from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, NotFound, Unavailable
 from fabric.faults import IFaults, NoFaults
 from fabric.image.interface import IUploader
 from fabric.model.codec import decode, encode
 from fabric.network.interface import INetworkWorker
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.turns import Turn, Turns
 
 INTERNAL = "Server.InternalError"
 
@@ -399,7 +399,8 @@ class ComputeWorker(Answers):
             if not slot.called:
                 yield slot
             done = act(order).addBoth(self._done, order, turn)
-            if not done.called or isinstance(done.result, Failure):
+            # One whose cleaning up goes on is called, with a Deferred for a result.
+            if not done.called or isinstance(done.result, (Failure, Deferred)):
                 going.append(done)
         for done in going:
             yield done
@@ -412,9 +413,7 @@ class ComputeWorker(Answers):
 
     def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
         """The driver's work, given up when it takes too long."""
-        if not work.called:
-            work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
-        return work
+        return work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
 
     def _remove(self, id: str) -> Deferred[None]:
         return self._retrying(DESTROY_TRIES, (DriverFailure,), lambda: self._in_time(self._driver.destroy(id)))

@@ -42,7 +42,7 @@ class NetworkService(WorkerService):
         @param adopt_interval: seconds between reports of all that is here; a
             network that nobody used for so long is removed from this host.
         """
-        self.worker = worker = NetworkWorker(driver, faults, host, queue)
+        self.worker = worker = NetworkWorker(driver, clock, faults, host, queue)
         places = ((Address("network", host), prefetch), (Address("network"), prefetch))
         super().__init__(
             f"network.{host}", queue, clock, INetworkWorker, worker, places, (driver.start,), (driver.stop,), grace

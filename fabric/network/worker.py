@@ -5,13 +5,16 @@ The network worker: what guests on one host are connected to.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from fabric.cloud.interface import ICloudWorker
+from fabric.errors import DriverFailure
 from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import decode, encode
 from fabric.network.groups import HostGroups
@@ -26,9 +29,13 @@ from fabric.network.interface import (
 )
 from fabric.network.managers import express
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.turns import Turns
 
 REPORT_WAIT = 3600.0
 """Seconds for which a report may wait in the queue; the controller orders again before."""
+
+DRIVER_SECONDS = 120.0
+"""How long the driver may take before a machine's next order has its turn."""
 
 NOBODY = Context()
 """The context of work that no message asked for."""
@@ -38,18 +45,28 @@ NOBODY = Context()
 class NetworkWorker:
     """
     See L{INetworkWorker}.  The driver's typed errors are the caller's.
+
+    Orders about one machine's ports are carried out one after the other, also
+    when their callers have given up: what was slow can't undo what came after.
     """
 
     log = Logger()
 
     def __init__(
-        self, driver: INetworkDriver, faults: IFaults | None = None, host: str = "", queue: IQueue | None = None
+        self,
+        driver: INetworkDriver,
+        clock: IReactorTime,
+        faults: IFaults | None = None,
+        host: str = "",
+        queue: IQueue | None = None,
     ) -> None:
         """
         @param host: for which it reports.
         @param queue: by which it reports; without one it does not.
         """
         self._driver = driver
+        self._clock = clock
+        self._turns = Turns(clock)
         self._faults = faults or NoFaults()
         self._host = host
         self._queue = queue
@@ -58,28 +75,41 @@ class NetworkWorker:
         self._groups = HostGroups(driver, self._faults)
         self._used: set[str] | None = None
 
-    @inlineCallbacks
     def attach(
         self, networks: list[dict[str, Any]], ports: list[dict[str, Any]], context: Context = NOBODY
-    ) -> Generator[Deferred[Any], Any, None]:
+    ) -> Deferred[None]:
         """See L{INetworkWorker.attach}."""
-        plugs = self._groups.latest([decode(Plug, port) for port in ports])
+        plugs = [decode(Plug, port) for port in ports]
+        orders = [decode(NetworkOrder, network) for network in networks]
+        instances = {plug.instance for plug in plugs}
+        return self._turns.run_all(instances, partial(self._attach, orders, plugs, context))
+
+    def detach(self, instances: list[str], context: Context = NOBODY) -> Deferred[None]:
+        """See L{INetworkWorker.detach}."""
+        return self._turns.run_all(set(instances), partial(self._detach, instances, context))
+
+    @inlineCallbacks
+    def _attach(
+        self, networks: list[NetworkOrder], plugs: list[Plug], context: Context
+    ) -> Generator[Deferred[Any], Any, None]:
         if self._used is not None:
-            self._used.update(network["id"] for network in networks)
+            self._used.update(network.id for network in networks)
         for network in networks:
-            yield express(self._driver, decode(NetworkOrder, network))
+            yield self._in_time(express(self._driver, network))
         self._faults.reach("network.expressed")
-        yield self._driver.plug(plugs)
+        yield self._in_time(self._driver.plug(self._groups.latest(plugs)))
         self._faults.reach("network.plugged")
         self.log.debug("{request_id}: {count} ports plugged", request_id=context.request_id, count=len(plugs))
 
     @inlineCallbacks
-    def detach(self, instances: list[str], context: Context = NOBODY) -> Generator[Deferred[Any], Any, None]:
-        """See L{INetworkWorker.detach}."""
-        yield self._driver.unplug(instances)
+    def _detach(self, instances: list[str], context: Context) -> Generator[Deferred[Any], Any, None]:
+        yield self._in_time(self._driver.unplug(instances))
         self._groups.forget(instances)
         self._faults.reach("network.unplugged")
         self.log.debug("{request_id}: {count} machines unplugged", request_id=context.request_id, count=len(instances))
+
+    def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
+        return work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
 
     def associate(self, floating: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
         """See L{INetworkWorker.associate}."""
@@ -191,3 +221,7 @@ class NetworkWorker:
         """See L{INetworkWorker.describe_ports}."""
         ports = yield self._driver.ports()
         return [encode(port) for port in ports]
+
+
+def _too_long(result: Any, seconds: float) -> Any:
+    raise DriverFailure(what=f"the network did not answer within {seconds:g} s")

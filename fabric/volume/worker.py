@@ -26,6 +26,7 @@ from fabric.errors import DriverFailure, FabricError
 from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.turns import Turns
 from fabric.volume.interface import (
     IVolumeDriver,
     IVolumeWorker,
@@ -35,7 +36,6 @@ from fabric.volume.interface import (
     VolumeOrder,
     VolumeReport,
 )
-from fabric.volume.turns import Turns
 
 NOBODY = Context()
 """The context of work that no message asked for."""
@@ -72,7 +72,7 @@ class VolumeWorker:
         self._queue = queue
         self._clock = clock
         self._faults = faults or NoFaults()
-        self._turns = Turns()
+        self._turns = Turns(clock)
         self._gone: OrderedDict[str, int] = OrderedDict()
 
     @inlineCallbacks
@@ -260,9 +260,7 @@ class VolumeWorker:
         yield self._in_time(act())
 
     def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
-        if not work.called:
-            work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
-        return work
+        return work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
 
 
 def _turn(order: VolumeOrder | SnapshotOrder | Named) -> str:

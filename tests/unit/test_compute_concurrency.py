@@ -85,7 +85,7 @@ class ConcurrencyTests(SynchronousTestCase):
         self.queue.listen(Address("cloud"), ICloudWorker, self.controller, 10)
         network = FakeNetwork(self.mktemp(), self.clock)
         network.start()
-        self.queue.listen(Address("network", "one"), INetworkWorker, NetworkWorker(network), 10)
+        self.queue.listen(Address("network", "one"), INetworkWorker, NetworkWorker(network, self.clock), 10)
         self.driver = Counting(self.mktemp(), self.clock)
         service = ComputeService(self.queue, self.driver, "one", "nova", self.clock, concurrency=ALLOWED)
         service.startService()

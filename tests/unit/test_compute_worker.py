@@ -145,7 +145,11 @@ class Host:
 
     def plug_in(self):
         """Have a network worker."""
-        self.queue.listen(Address("network", "one"), INetworkWorker, NetworkWorker(self.network, self.steps), 10)
+        self.queue.listen(Address("network", "one"), INetworkWorker, self.network_worker(), 10)
+
+    def network_worker(self):
+        """A new process's worker."""
+        return NetworkWorker(self.network, self.clock, self.steps)
 
     def settle(self, seconds=0.1):
         """Let all that is sent arrive, and some time pass."""

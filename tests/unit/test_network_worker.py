@@ -15,7 +15,7 @@ from fabric.model.codec import encode
 from fabric.network.fake import FakeNetwork
 from fabric.network.interface import INetworkWorker
 from fabric.network.service import NetworkService
-from fabric.network.worker import NetworkWorker
+from fabric.network.worker import DRIVER_SECONDS, NetworkWorker
 from fabric.rpc.interface import Address, Context
 from fabric.rpc.local import LocalQueue
 from fabric.testing.network import NETWORK, OTHER, floating, plug
@@ -30,9 +30,10 @@ class NetworkWorkerTests(SynchronousTestCase):
     def setUp(self):
         """A worker over a fake."""
         self.steps = Steps()
-        self.driver = FakeNetwork(self.mktemp(), Clock())
+        self.clock = Clock()
+        self.driver = FakeNetwork(self.mktemp(), self.clock)
         self.successResultOf(self.driver.start())
-        self.worker = NetworkWorker(self.driver, self.steps)
+        self.worker = NetworkWorker(self.driver, self.clock, self.steps)
 
     def attach(self, networks, ports):
         """Order it."""
@@ -60,6 +61,29 @@ class NetworkWorkerTests(SynchronousTestCase):
             self.successResultOf(self.worker.detach([plug(1).instance]))
             self.assertEqual(self.ports(), [plug(2)])
         self.assertEqual(self.steps.names[-1], "network.unplugged")
+
+    def test_slow_detach_undoes_no_attach(self):
+        """A machine's ports are attached after a detaching that began before, however slow that is."""
+        self.successResultOf(self.attach([NETWORK], [plug(1), plug(2)]))
+        self.driver.rehearsal.tell(f"unplug slow 3 {plug(1).instance}")
+        detached = self.worker.detach([plug(1).instance])
+        attached = self.attach([NETWORK], [plug(1)])
+        other = self.attach([NETWORK], [plug(2)])
+        self.successResultOf(other)
+        self.clock.pump([3.0, 0.1])
+        self.successResultOf(detached)
+        self.successResultOf(attached)
+        self.assertEqual(sorted(self.ports(), key=lambda port: port.mac), [plug(1), plug(2)])
+
+    def test_driver_that_hangs(self):
+        """A machine's next order has its turn when the driver does not answer in time."""
+        self.driver.rehearsal.tell("unplug hang")
+        detached = self.worker.detach([plug(1).instance])
+        attached = self.attach([NETWORK], [plug(1)])
+        self.clock.pump([DRIVER_SECONDS, 0.1])
+        self.failureResultOf(detached, DriverFailure)
+        self.successResultOf(attached)
+        self.assertEqual(self.ports(), [plug(1)])
 
     def test_managers(self):
         """Each manager is expressed by the driver; one of VLANs must be told which."""
@@ -137,7 +161,7 @@ class NetworkWorkerTests(SynchronousTestCase):
     def test_older_orders_after_restart(self):
         """What the driver kept counts for a new worker too."""
         self.associate(floating(1, 5))
-        self.worker = NetworkWorker(self.driver, self.steps)
+        self.worker = NetworkWorker(self.driver, self.clock, self.steps)
         self.disassociate(floating(1, 4))
         self.assertEqual(self.floating(), [floating(1, 5)])
 

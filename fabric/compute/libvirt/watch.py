@@ -9,6 +9,7 @@ what the last order, or the last look, left.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -17,8 +18,8 @@ from twisted.logger import Logger
 
 from fabric.compute.driver import IDomainWatcher
 from fabric.compute.interface import Domain
-from fabric.compute.turns import Turns
 from fabric.errors import DriverFailure
+from fabric.turns import Turns
 
 Seen = tuple[Domain, str, bool]
 """A guest as it is, why it is so, and whether by the guest's own doing."""
@@ -60,10 +61,7 @@ class Watch:
         """The guests that are known."""
         return list(self._known)
 
-    @inlineCallbacks
-    def order(
-        self, id: str, work: Callable[[], Deferred[Any]], state: str = "", condition: str = ""
-    ) -> Generator[Deferred[Any], Any, Any]:
+    def order(self, id: str, work: Callable[[], Deferred[Any]], state: str = "", condition: str = "") -> Deferred[Any]:
         """
         Carry out an order when the guest's turn comes.
 
@@ -71,18 +69,7 @@ class Watch:
             that is not there any more, empty for as before.
         @return: what C{work} returns.
         """
-        turn = self._turns.enter({id})
-        try:
-            if turn.ready is not None:
-                yield turn.ready
-            before = self._known.pop(id, None) if state else None
-            result = yield work()
-            if state and state != "gone":
-                addresses = before.addresses if before is not None else ()
-                self._known[id] = Domain(id, state, 0, addresses, condition=condition)
-            return result
-        finally:
-            turn.leave_all()
+        return self._turns.run(id, partial(self._ordered, id, work, state, condition))
 
     def heard(self, id: str) -> None:
         """There is news of a guest: have a look at it."""
@@ -108,6 +95,17 @@ class Watch:
             self._looking.discard(id)
             turn.leave_all()
         self._compare(id, *(found or (None, GONE, False)))
+
+    @inlineCallbacks
+    def _ordered(
+        self, id: str, work: Callable[[], Deferred[Any]], state: str, condition: str
+    ) -> Generator[Deferred[Any], Any, Any]:
+        before = self._known.pop(id, None) if state else None
+        result = yield work()
+        if state and state != "gone":
+            addresses = before.addresses if before is not None else ()
+            self._known[id] = Domain(id, state, 0, addresses, condition=condition)
+        return result
 
     def _compare(self, id: str, domain: Domain | None, reason: str, own: bool) -> None:
         known = self._known.pop(id, None)

@@ -1,19 +1,22 @@
 """
-One order at a time for each machine.
+One order at a time for each thing: a machine, a volume.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
+
+T = TypeVar("T")
 
 
 class Turn:
     """
-    An order's place in the queues of the machines that it is about.
+    An order's place in the queues of the things that it is about.
 
     @ivar ready: fires when it is first in all of them; None when it was at
         once.
@@ -26,7 +29,7 @@ class Turn:
         self.ready: Deferred[None] | None = None
 
     def leave(self, id: str) -> None:
-        """Be done with one machine; leaving twice is safe."""
+        """Be done with one thing; leaving twice is safe."""
         if id in self._ids:
             self._ids.discard(id)
             self._turns.left(id, self)
@@ -39,10 +42,10 @@ class Turn:
 
 class Turns:
     """
-    Queues of orders, one queue a machine, first come first served.
+    Queues of orders, one queue a thing, first come first served.
 
-    An order enters the queues of all its machines in one step, so orders about
-    the same machines can't wait for each other in a ring.
+    An order enters the queues of all its things in one step, so orders about
+    the same ones can't wait for each other in a ring.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -51,7 +54,7 @@ class Turns:
 
     def enter(self, ids: Iterable[str]) -> Turn:
         """
-        Queue up for the machines.
+        Queue up for things.
 
         @return: to be left for each, or no later order about it is begun.
         """
@@ -68,12 +71,32 @@ class Turns:
             turn.ready = Deferred()
         return turn
 
+    def run(self, id: str, work: Callable[[], Deferred[T]]) -> Deferred[T]:
+        """
+        Do something in one thing's turn.
+
+        @return: what C{work} gives; its failure is passed on.  The turn is left
+            in both cases.
+        """
+        return self.run_all((id,), work)
+
+    @inlineCallbacks
+    def run_all(self, ids: Iterable[str], work: Callable[[], Deferred[T]]) -> Generator[Deferred[Any], Any, T]:
+        """Do something when all these things have their turn; as L{run}."""
+        turn = self.enter(ids)
+        try:
+            if turn.ready is not None:
+                yield turn.ready
+            return (yield work())  # type: ignore[no-any-return]
+        finally:
+            turn.leave_all()
+
     def busy(self, id: str) -> bool:
         """Whether an order about it is being carried out or waits."""
         return id in self._queues
 
     def left(self, id: str, turn: Turn) -> None:
-        """A turn is done with a machine; called by L{Turn.leave}."""
+        """A turn is done with a thing; called by L{Turn.leave}."""
         queue = self._queues[id]
         if queue[0] is not turn:  # it gave up before its turn came
             queue.remove(turn)
