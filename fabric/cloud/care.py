@@ -73,8 +73,11 @@ class Care:
         """
         Have its memory on its host's disk, and its host's memory free; the
         room on the host is its own still.
+
+        @raise WrongState: also when it has GPUs: what is in their memory can't
+            be had.
         """
-        instance = yield self._numbered(caller, id)
+        instance = yield self._numbered(caller, id, without_gpus=True)
         yield self._asked(instance, self._host(caller, instance).suspend(id, instance.order))
 
     @inlineCallbacks
@@ -126,7 +129,9 @@ class Care:
         return (yield self._instances.console_output(owner, id))  # type: ignore[no-any-return]
 
     @inlineCallbacks
-    def _numbered(self, caller: Caller, id: str, own_disk: bool = False) -> Generator[Deferred[Any], Any, Instance]:
+    def _numbered(
+        self, caller: Caller, id: str, own_disk: bool = False, without_gpus: bool = False
+    ) -> Generator[Deferred[Any], Any, Instance]:
         """
         @return: the instance with a new order's number, so that its host drops
             what was ordered before and comes late.
@@ -137,6 +142,8 @@ class Care:
             stored = yield self._running(id)
             if own_disk and stored.record.boots_volume:
                 raise WrongState("instance", id, "booted from a volume", ["booted from its own disk"])
+            if without_gpus and stored.record.flavor.gpus:
+                raise WrongState("instance", id, "running with GPUs", ["running without GPUs"])
             ordered: Instance = attrs.evolve(stored.record, order=stored.record.order + 1)
             transaction = self._store.transaction(caller.request_id)
             transaction.update(stored, ordered)

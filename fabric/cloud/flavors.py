@@ -19,7 +19,7 @@ from fabric.store.interface import IStore, Query, Stored
 
 LONGEST_NAME = 64
 
-_LEAST = {"vcpus": 1, "memory_mb": 1, "disk_gb": 0, "ephemeral_gb": 0}
+_LEAST = {"vcpus": 1, "memory_mb": 1, "disk_gb": 0, "ephemeral_gb": 0, "gpus": 0}
 _MOST = 1 << 30
 
 

@@ -27,6 +27,7 @@ DOWN_AFTER = 60.0
 """Seconds without a report after which a service counts as dead."""
 
 _LOADS = ("instances", "vcpus", "memory_mb", "disk_gb")
+_GPUS = "gpus"
 
 
 @attrs.frozen
@@ -149,12 +150,13 @@ class Hosts:
         """
         found = yield self._all()
         beats = yield self._store.beats()
-        names = [_load(stored.record.host, name) for stored in found for name in _LOADS]
+        loads = (*_LOADS, _GPUS)
+        names = [_load(stored.record.host, name) for stored in found for name in loads]
         names += [room_counter(stored.record.host) for stored in found]
         values = yield self._store.counters(names)
         views = []
         for record in sorted((stored.record for stored in found), key=lambda service: service.id):
-            load = {name: values[_load(record.host, name)] for name in _LOADS} if record.topic == "compute" else {}
+            load = {name: values[_load(record.host, name)] for name in loads} if record.topic == "compute" else {}
             if record.topic == "volume":
                 load = {"gigabytes": values[room_counter(record.host)]}
             views.append(ServiceView(record, beats.get(record.id, 0.0), load))
@@ -166,11 +168,12 @@ class Hosts:
         Every compute host, as a scheduler sees it.
         """
         found = yield self._compute_services()
-        names = [_load(stored.record.host, name) for stored in found for name in _LOADS]
+        services = [stored.record for stored in found]
+        names = [_load(service.host, name) for service in services for name in _loads(service.capacity)]
         values = (yield self._store.counters(names)) if names else {}
         views = []
-        for service in (stored.record for stored in found):
-            load = {name: values[_load(service.host, name)] for name in _LOADS}
+        for service in services:
+            load = {name: values[_load(service.host, name)] for name in _loads(service.capacity)}
             views.append(HostView(service.host, service.zone, service.capacity, load, service.alive, service.disabled))
         self._views = {view.name: view for view in views}
         return views
@@ -301,6 +304,11 @@ class Hosts:
             cursor = page.cursor
             if not cursor:
                 return found
+
+
+def _loads(capacity: Capacity) -> tuple[str, ...]:
+    """@return: what schedulers need to know of: most hosts have no GPUs."""
+    return (*_LOADS, _GPUS) if capacity.gpus else _LOADS
 
 
 def _load(host: str, name: str) -> str:

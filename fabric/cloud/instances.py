@@ -24,7 +24,7 @@ from fabric.cloud.retry import until_written
 from fabric.compute.interface import IComputeWorker
 from fabric.errors import InvalidValue, LimitExceeded, NotFound, Protected, WrongState
 from fabric.faults import IFaults
-from fabric.model.flavor import InstanceType
+from fabric.model.flavor import Flavor, InstanceType
 from fabric.model.group import SecurityGroup
 from fabric.model.host import Service
 from fabric.model.image import Image, may_use
@@ -268,13 +268,16 @@ class Instances:
         for resource in ("cores", "ram"):
             transaction.limit(counter(caller.project, resource), limits[resource])
         if instance.host:
-            yield self._limit_room(transaction, instance.host)
+            yield self._limit_room(transaction, instance.host, flavor)
         return flavor
 
     @inlineCallbacks
-    def _limit_room(self, transaction: Any, host: str) -> Generator[Deferred[Any], Any, None]:
+    def _limit_room(self, transaction: Any, host: str, flavor: Flavor) -> Generator[Deferred[Any], Any, None]:
         [service] = yield self._store.read(Service, [f"compute.{host}"])
         if service is not None:
+            missing = sorted(set(flavor.requires) - set(service.record.capacity.features))
+            if missing:
+                raise InvalidValue("InstanceType", flavor.name, f"its host has no {', '.join(missing)}")
             for name, most in service.record.capacity.room().items():
                 transaction.limit(f"load:{host}:{name}", most)
 

@@ -75,8 +75,8 @@ class Migrations:
 
         @param destination: a host's name; empty for the one with the most room.
         @raise NotFound: no such instance, or host.
-        @raise WrongState: it neither runs nor is stopped, has volumes that it
-            uses, or is on no host.
+        @raise WrongState: it neither runs nor is stopped, has volumes or GPUs
+            that it uses, or is on no host.
         @raise LimitExceeded: that host has no room, or none has.
         """
         departure, record = yield until_written(lambda: self._begin(caller, id, destination))
@@ -164,10 +164,12 @@ def _movable(instance: Instance) -> None:
     """
     @raise WrongState: it can't be moved now.
     """
-    wanted = ["running without volumes", "stopped"]
+    wanted = ["running without volumes and GPUs", "stopped"]
     found = instance.state if instance.host else "on no host"
     if found == "running" and instance.disks:
         found = "running with volumes"
+    elif found == "running" and instance.flavor.gpus:
+        found = "running with GPUs"
     elif found == "stopped" and any(disk.state != "attached" for disk in instance.disks):
         found = "stopped with volumes that come or go"
     if found not in ("running", "stopped"):

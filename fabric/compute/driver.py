@@ -51,7 +51,9 @@ class IComputeDriver(Interface):
         """
         Define and boot the machine; fires when it runs.  Boots it from its
         disk, or its root volume, as it was when it is defined but stopped or
-        crashed, with exactly the volumes of the order.  The order's
+        crashed, with exactly the volumes of the order.  It has the host's GPUs
+        that it had, and so many as the order says, whole, which no other
+        guest has, running or not; it fails when there are not so many.  The order's
         number becomes the domain's, which is all that changes when it runs.
         Failing, it leaves at most a domain that is not running.
         """
@@ -143,7 +145,8 @@ class IComputeDriver(Interface):
         domain's.  Nothing else when that was done.
 
         @raise NotFound: no such guest.
-        @raise WrongState: it does not run, nor was it suspended.
+        @raise WrongState: it does not run, nor was it suspended; or it has
+            GPUs, whose memory can't be written.
         """
 
     def resume(id: str, order: int) -> Deferred[None]:
@@ -197,5 +200,5 @@ class IComputeDriver(Interface):
         hear nothing.  Nothing when it is not here.
 
         @param destination: what L{receive} answered there.
-        @raise WrongState: it is suspended.
+        @raise WrongState: it is suspended, or runs with GPUs.
         """

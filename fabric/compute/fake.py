@@ -20,8 +20,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from fabric.compute.console import Run, console_text
+from fabric.compute.console import console_text
 from fabric.compute.driver import IComputeDriver, IDomainWatcher
+from fabric.compute.fake_guest import Guest
 from fabric.compute.interface import DiskOrder, Domain, MachineOrder, Statistics
 from fabric.compute.screen import picture
 from fabric.errors import DriverFailure, NotFound, WrongState
@@ -50,63 +51,8 @@ VERBS += ("rescue", "unrescue", "statistics", "receive", "migrate")
 ARRIVED = "arrived-"
 """How the file begins in which a guest comes from another host."""
 
-RUNS_KEPT = 8
-"""Boots of a guest that its console remembers."""
-
-
-@attrs.frozen
-class Guest:
-    """
-    A domain as the fake keeps it.
-
-    @ivar state: C{running}, C{stopped} or C{crashed}.
-    @ivar hardware: what it has, in words.
-    @ivar runs: its last boots.
-    @ivar disks: its volumes, C{{device: volume id}}.
-    @ivar images: what its disk was copied to.
-    @ivar root: the volume that it boots from; empty for its own disk.
-    @ivar condition: as of L{Domain}.
-    """
-
-    id: str
-    state: str
-    order: int
-    addresses: tuple[str, ...]
-    hardware: str
-    runs: tuple[Run, ...]
-    disks: dict[str, str] = attrs.field(factory=dict)
-    images: tuple[str, ...] = ()
-    root: str = ""
-    condition: str = ""
-
-    @property
-    def described(self) -> str:
-        """What it has, and what it boots from when that is a volume."""
-        return f"{self.hardware}, root {self.root}" if self.root else self.hardware
-
-    def domain(self) -> Domain:
-        """As the interface shows it."""
-        return Domain(self.id, self.state, self.order, self.addresses, dict(self.disks), self.condition)
-
-    def see_awake(self) -> None:
-        """
-        @raise WrongState: it is suspended.
-        """
-        if self.condition == "suspended":
-            raise WrongState(kind="guest", id=self.id, found="suspended", wanted=["running", "stopped"])
-
-    def booted(self, order: int, now: float) -> Guest:
-        """The same, started anew from its disk."""
-        ended = self.ended("stopped", order, now)
-        return attrs.evolve(ended, state="running", condition="", runs=(*ended.runs, Run(now))[-RUNS_KEPT:])
-
-    def ended(self, state: str, order: int, now: float) -> Guest:
-        """The same, no longer running."""
-        runs = self.runs
-        if self.state == "running":
-            runs = (*runs[:-1], attrs.evolve(runs[-1], until=now, crashed=state == "crashed"))
-        condition = self.condition if self.condition == "rescue" else ""
-        return attrs.evolve(self, state=state, order=order, runs=runs, condition=condition)
+GPU = "gpu:1234:1111"
+"""The kind of its GPUs: by their PCI ids those that qemu emulates, for want of real ones."""
 
 
 @implementer(IComputeDriver, IKeepsCaptures)
@@ -153,7 +99,15 @@ class FakeHypervisor:
         """See L{IComputeDriver.capacity}."""
         options = self._options
         return self.rehearsal.perform(
-            "capacity", "", lambda: Capacity(options.vcpus, options.memory_mb, options.disk_gb)
+            "capacity",
+            "",
+            lambda: Capacity(
+                options.vcpus,
+                options.memory_mb,
+                options.disk_gb,
+                features=("gpu", GPU) if options.gpus else (),
+                gpus=options.gpus,
+            ),
         )
 
     def domains(self) -> Deferred[list[Domain]]:
@@ -294,11 +248,21 @@ class FakeHypervisor:
             hardware = f"{flavor.vcpus} vcpus, {flavor.memory_mb} MiB, {flavor.disk_gb} GiB, {machine.image}"
             if flavor.ephemeral_gb:
                 hardware += f", scratch {flavor.ephemeral_gb} GiB at {machine.scratch_device}"
+            if flavor.gpus:
+                hardware += f", {flavor.gpus} GPUs"
             addresses = tuple([port.address for port in machine.ports])
             hardware += "".join(f", {file.role} {file.digest[:12]}" for file in machine.files)
             guest = Guest(machine.id, "stopped", machine.order, addresses, hardware, ())
         disks = {disk.device: disk.volume for disk in machine.disks}
-        return self._boot(attrs.evolve(guest, disks=disks, root=machine.root_volume), machine.order)
+        gpus = machine.flavor.gpus
+        if gpus and not self._has_gpus(machine):
+            return fail(DriverFailure(what=f"{gpus} GPUs wanted, not so many free on this host"))
+        return self._boot(attrs.evolve(guest, disks=disks, root=machine.root_volume, gpus=gpus), machine.order)
+
+    def _has_gpus(self, machine: MachineOrder) -> bool:
+        taken = sum(each.gpus for each in self._guests.values() if each.id != machine.id)
+        fit = GPU in (machine.flavor.gpu_kinds or (GPU,))
+        return fit and machine.flavor.gpus + taken <= self._options.gpus
 
     def _reboot(self, id: str, order: int) -> Deferred[None]:
         guest = self._guests.get(id)
@@ -399,7 +363,9 @@ class FakeHypervisor:
     def _suspend(self, id: str, order: int) -> None:
         guest = self._arrival(id)
         if guest is None or guest.condition != "suspended":
-            guest = self._running(id).ended("stopped", order, self._clock.seconds())
+            running = self._running(id)
+            running.see_no_gpus("running without GPUs")
+            guest = running.ended("stopped", order, self._clock.seconds())
         self._put(attrs.evolve(guest, order=order, condition="suspended"))
 
     def _resume(self, id: str, order: int) -> None:
@@ -426,9 +392,10 @@ class FakeHypervisor:
         if guest is None:
             return
         guest.see_awake()
+        guest.see_no_gpus("stopped")
         path = os.path.join(destination["directory"], ARRIVED + id)
         with open(path + ".part", "wb") as file:
-            file.write(orjson.dumps(encode(guest)))
+            file.write(orjson.dumps(encode(attrs.evolve(guest, gpus=0))))
         os.replace(path + ".part", path)
         self._journal.remove(id)
 

@@ -281,13 +281,19 @@ def _flavors() -> list[Command]:
     C{instance_type}.
     """
     name = argument("name", metavar="NAME")
-    columns = ("name", "vcpus", "memory_mb", "disk_gb", "ephemeral_gb")
+    columns = ("name", "vcpus", "memory_mb", "disk_gb", "ephemeral_gb", "gpus")
     numbers = (
         argument("vcpus", metavar="VCPUS", type=int),
         argument("memory_mb", metavar="MEMORY", type=int, help="in MiB"),
         argument("disk_gb", metavar="DISK", type=int, help="of the root disk, in GiB"),
         argument("--ephemeral", dest="ephemeral_gb", type=int, default=0, help="of the scratch disk, in GiB"),
-        argument("--requires", action="append", default=[], help="what a host must have, as avx2 or gpu; repeatable"),
+        argument("--gpus", type=int, default=0, help="whole GPUs of its host"),
+        argument(
+            "--requires",
+            action="append",
+            default=[],
+            help="what a host must have, as avx2 or gpu:10de:1db4; repeatable",
+        ),
     )
     found: list[Command] = []
     for word in ("flavor", "instance_type"):
@@ -313,13 +319,14 @@ def _flavors() -> list[Command]:
 
 def _services(result: Any) -> str:
     now = time.time()
-    columns = ("service", "zone", "alive", "disabled", "last report", "instances", "vcpus", "memory MiB", "disk GiB")
+    columns = ("service", "zone", "alive", "disabled", "last report")
+    loads = ("instances", "vcpus", "memory MiB", "disk GiB", "GPUs")
     lines = []
     for row in result:
         seen = _ago(now, row["last_beat"])
         line = [row["id"], row["zone"], row["alive"], row["disabled_reason"] or row["disabled"], seen]
         lines.append(line + _loads(row["load"], row["capacity"]))
-    return table(columns, lines)
+    return table((*columns, *loads), lines)
 
 
 def _loads(load: dict[str, int], room: dict[str, Any]) -> list[Any]:
@@ -328,9 +335,10 @@ def _loads(load: dict[str, int], room: dict[str, Any]) -> list[Any]:
     instances and what they take, a volume host's GiB.
     """
     if "gigabytes" in load:
-        return ["", "", "", f"{load['gigabytes']}/{room['disk_gb']}"]
+        return ["", "", "", f"{load['gigabytes']}/{room['disk_gb']}", ""]
     taken = [f"{load[name]}/{room[name]}" if name in load else "" for name in ("vcpus", "memory_mb", "disk_gb")]
-    return [load.get("instances", ""), *taken]
+    gpus, most = load.get("gpus", 0), room.get("gpus", 0)
+    return [load.get("instances", ""), *taken, f"{gpus}/{most}" if gpus or most else ""]
 
 
 def _ago(now: float, then: float) -> str:

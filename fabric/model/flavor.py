@@ -18,6 +18,8 @@ class Flavor:
     @ivar ephemeral_gb: scratch disk in GiB, 0 for none.
     @ivar requires: what a host must have, by the names of
         L{fabric.model.host.Capacity.features}.
+    @ivar gpus: how many GPUs of its host it gets, whole; of any kind unless
+        kinds are among C{requires}.
     """
 
     name: str
@@ -26,6 +28,12 @@ class Flavor:
     disk_gb: int
     ephemeral_gb: int = 0
     requires: tuple[str, ...] = ()
+    gpus: int = 0
+
+    @property
+    def gpu_kinds(self) -> tuple[str, ...]:
+        """Of which kinds its GPUs may be, as C{gpu:10de:1db4}; empty for any."""
+        return tuple(name for name in self.requires if name.startswith("gpu:"))
 
 
 BUILT_IN = {

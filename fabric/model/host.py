@@ -19,7 +19,9 @@ class Capacity:
     @ivar disk_gb: GiB.
     @ivar cpu_model: what its processors are called.
     @ivar features: what else it has, that types may require: flags of its
-        processors (C{avx2}), devices (C{gpu}), sorted.
+        processors (C{avx2}), kinds of its GPUs (C{gpu}, and C{gpu:VENDOR:DEVICE}
+        by their PCI ids, as C{gpu:10de:1db4}), sorted.
+    @ivar gpus: whole ones, of all kinds together.
     """
 
     vcpus: int = 0
@@ -29,12 +31,13 @@ class Capacity:
     hypervisor: str = "fake"
     cpu_model: str = ""
     features: tuple[str, ...] = ()
+    gpus: int = 0
 
     def room(self) -> dict[str, int]:
         """
         The most that each of the host's C{load:HOST:NAME} counters may be.
         """
-        return {"vcpus": self.vcpus, "memory_mb": self.memory_mb, "disk_gb": self.disk_gb}
+        return {"vcpus": self.vcpus, "memory_mb": self.memory_mb, "disk_gb": self.disk_gb, "gpus": self.gpus}
 
 
 @attrs.frozen

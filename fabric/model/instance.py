@@ -322,6 +322,8 @@ class Instance(Record):
         room = {f"load:{host}:{name}": getattr(self.flavor, name) for name in ("vcpus", "memory_mb")}
         if not self.boots_volume:
             room[f"load:{host}:disk_gb"] = self.flavor.disk_gb
+        if self.flavor.gpus:
+            room[f"load:{host}:gpus"] = self.flavor.gpus
         return room | {f"load:{host}:instances": 1}
 
     def _due(self) -> float | None:

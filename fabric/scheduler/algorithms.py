@@ -26,6 +26,7 @@ class Room:
     memory_mb: int
     disk_gb: int
     instances: int
+    gpus: int = 0
 
     @classmethod
     def of(cls, host: HostView) -> Room:
@@ -38,6 +39,7 @@ class Room:
             capacity.memory_mb - load.get("memory_mb", 0),
             capacity.disk_gb - load.get("disk_gb", 0),
             load.get("instances", 0),
+            capacity.gpus - load.get("gpus", 0),
         )
 
     def lacks(self, wanted: Wanted) -> str:
@@ -47,8 +49,9 @@ class Room:
             (self.vcpus, flavor.vcpus, "vcpus"),
             (self.memory_mb, flavor.memory_mb, "MiB of memory"),
             (self.disk_gb, flavor.disk_gb, "GiB of disk"),
+            (self.gpus, flavor.gpus, "GPUs"),
         ):
-            if have < need:
+            if need and have < need:
                 return f"{max(have, 0)} {name} free, {need} wanted"
         return ""
 
@@ -57,6 +60,7 @@ class Room:
         self.vcpus -= wanted.flavor.vcpus
         self.memory_mb -= wanted.flavor.memory_mb
         self.disk_gb -= wanted.flavor.disk_gb
+        self.gpus -= wanted.flavor.gpus
         self.instances += 1
 
 

@@ -50,7 +50,7 @@ class HostView:
     A compute host as a scheduler sees it.
 
     @ivar load: what is promised already: C{vcpus}, C{memory_mb}, C{disk_gb}
-        and C{instances}.
+        and C{instances}; C{gpus} of a host that has any.
     """
 
     name: str

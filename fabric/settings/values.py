@@ -323,6 +323,7 @@ class Fake:
     vcpus: int = _setting(1000, "Virtual processors that it offers.", validator=_from(0))
     memory_mb: int = _setting(4096000, "Memory that it offers, in MiB.", validator=_from(0))
     disk_gb: int = _setting(100000, "Disk that it offers, in GiB.", validator=_from(0))
+    gpus: int = _setting(0, "GPUs that it offers, of the kind gpu:1234:1111.", validator=_from(0))
     boot_seconds: float = _setting(0.5, "How long a machine boots.", validator=_from(0))
     stop_seconds: float = _setting(0.1, "How long one takes to shut down.", validator=_from(0))
     fail_next: tuple[str, ...] = _setting((), "Methods of the driver that fail once, as spawn, destroy.")

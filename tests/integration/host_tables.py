@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fabric.compute.fake import Guest
+from fabric.compute.fake_guest import Guest
 from fabric.journal import Journal
 from fabric.model.group import SecurityGroup
 from fabric.model.instance import Instance

@@ -310,8 +310,11 @@ class MachineTests(ManageCase):
     @inlineCallbacks
     def test_flavors(self) -> Steps:
         """Instance types are made, listed, launched and removed, by either of their names."""
-        yield self.well("flavor", "create", "big.one", "2", "3000", "30", "--ephemeral", "5", "--requires", "gpu")
-        self.assertIn(["big.one", "2", "3000", "30", "5", "gpu"], (yield self.well("instance_type", "list")))
+        options = ("--ephemeral", "5", "--gpus", "2", "--requires", "gpu:10de:1db4")
+        yield self.well("flavor", "create", "big.one", "2", "3000", "30", *options)
+        self.assertIn(
+            ["big.one", "2", "3000", "30", "5", "2", "gpu:10de:1db4"], (yield self.well("instance_type", "list"))
+        )
         yield self.refused("AlreadyExists", "flavor", "create", "big.one", "2", "3000", "30")
         yield self.refused("InvalidValue", "flavor", "create", "none", "0", "1", "1")
         yield self.under_test.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, flavor="big.one"))

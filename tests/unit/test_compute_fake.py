@@ -11,9 +11,9 @@ import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from fabric.compute.fake import FakeHypervisor
+from fabric.compute.fake import GPU, FakeHypervisor
 from fabric.compute.interface import DiskOrder
-from fabric.errors import DriverFailure, InvalidValue
+from fabric.errors import DriverFailure, InvalidValue, WrongState
 from fabric.settings import Fake
 from fabric.testing.compute import ComputeDriverContract, Heard, MigrationContract, machine
 
@@ -195,6 +195,30 @@ class FakeHypervisorTests(SynchronousTestCase):
         spawned = self.driver.spawn(machine(1))
         self.clock.advance(10_000)
         self.assertNoResult(spawned)
+
+    def test_gpus(self):
+        """It offers GPUs when told to, gives each to one guest, defined or running, and none of another kind."""
+        self.assertEqual(self.successResultOf(self.driver.capacity()).features, ())
+        driver = self.make(attrs.evolve(QUICK, gpus=2))
+        capacity = self.successResultOf(driver.capacity())
+        self.assertEqual((capacity.gpus, capacity.features), (2, ("gpu", GPU)))
+
+        def wanting(number, count, order=1, requires=()):
+            flavor = attrs.evolve(machine(number).flavor, gpus=count, requires=requires)
+            return attrs.evolve(machine(number, order), flavor=flavor)
+
+        self.failureResultOf(driver.spawn(wanting(1, 1, requires=("gpu:10de:1db4",))), DriverFailure)
+        self.successResultOf(driver.spawn(wanting(1, 2, requires=(GPU,))))
+        self.assertIn(b"2 GPUs", self.successResultOf(driver.console_output(machine(1).id)))
+        self.failureResultOf(driver.spawn(wanting(2, 1)), DriverFailure)
+        for refused in (driver.suspend(machine(1).id, 2), driver.migrate(machine(1).id, {"directory": "/nowhere"})):
+            self.assertEqual(self.failureResultOf(refused, WrongState).value.found, "running with GPUs")
+        self.successResultOf(driver.shut_down(machine(1).id, True, 2))
+        self.failureResultOf(driver.spawn(wanting(2, 1)), DriverFailure)
+        self.successResultOf(driver.spawn(wanting(1, 1, 3)))
+        self.successResultOf(driver.spawn(wanting(2, 1)))
+        self.successResultOf(driver.destroy(machine(1).id))
+        self.successResultOf(driver.spawn(wanting(3, 1)))
 
     def test_torn_line(self):
         """A last line that a crash cut short is as if never written."""

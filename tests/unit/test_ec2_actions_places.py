@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
 
-from fabric.model.flavor import BUILT_IN
+from fabric.model.flavor import BUILT_IN, Flavor
 from fabric.model.vpc import vpc_id
 from tests.unit.ec2_stage import ANN, ENDPOINT, REGION, EC2Case
 
@@ -39,6 +39,22 @@ class TypeTests(EC2Case):
         self.assertEqual(found["m1.large"]["VCpuInfo"]["DefaultVCpus"], 4)
         self.assertEqual(found["m1.large"]["MemoryInfo"], {"SizeInMiB": 8192})
         self.assertEqual(found["m1.large"]["InstanceStorageInfo"]["TotalSizeInGB"], 80)
+
+    @inlineCallbacks
+    def test_gpus(self) -> Steps:
+        """Types with GPUs say how many, and who made them if the type requires that; others say nothing."""
+        for name, requires, maker in (
+            ("g1.any", (), {}),
+            ("g1.one", ("gpu:10de:1db4",), {"Manufacturer": "NVIDIA"}),
+            ("g1.two", ("avx2", "gpu:10de:1db4", "gpu:1002:744c"), {}),
+            ("g1.odd", ("gpu:dead:beef",), {}),
+            ("g1.bad", ("gpu:",), {}),
+        ):
+            yield self.cloud.flavors.create(ANN, Flavor(name, 1, 512, 1, requires=requires, gpus=2))
+            [shown] = (yield self.ask("DescribeInstanceTypes", InstanceTypes=[name]))["InstanceTypes"]
+            self.assertEqual(shown["GpuInfo"], {"Gpus": [{"Count": 2} | maker]})
+        [shown] = (yield self.ask("DescribeInstanceTypes", InstanceTypes=["m1.tiny"]))["InstanceTypes"]
+        self.assertNotIn("GpuInfo", shown)
 
     @inlineCallbacks
     def test_choice(self) -> Steps:

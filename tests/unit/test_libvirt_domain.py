@@ -65,12 +65,14 @@ def domains():
         disks=(volume(3, "/dev/sdf"), volume(4, "/dev/sda1")),
         root_volume=volume(4, "").volume,
     )
+    gpus = attrs.evolve(plain, flavor=attrs.evolve(plain.flavor, gpus=2))
     return {
         "kernel": (plain, FILES, PARTS, QEMU, FEW),
         "whole-disk": (plain, FILES, WHOLE, KVM, FEW),
         "volumes": (attrs.evolve(large, disks=mixed), FILES, WHOLE, KVM, FEW),
         "from-volume": (from_volume, FILES, ImageFiles(), KVM, FEW),
         "rescue": (attrs.evolve(plain, disks=mixed[:1]), FILES, PARTS, KVM, FEW, True),
+        "gpus": (gpus, FILES, WHOLE, KVM, FEW, False, ("0000:3b:00.0", "0001:af:00.1")),
         "pc": (plain, FILES, WHOLE, QEMU, attrs.evolve(FEW, machine="pc", cpu="Nehalem", mtu=1450, cpu_shares=0)),
     }
 

@@ -60,14 +60,17 @@ class HostListTests(SynchronousTestCase):
             "last_beat": 0,
             "capacity": room,
         }
+        busy = {"instances": 1, "vcpus": 2, "memory_mb": 512, "disk_gb": 3}
         text = show(
             [
-                row | {"id": "compute.a", "load": {"instances": 1, "vcpus": 2, "memory_mb": 512, "disk_gb": 3}},
+                row | {"id": "compute.a", "load": busy | {"gpus": 0}},
                 row | {"id": "volume.a", "load": {"gigabytes": 7}},
                 row | {"id": "network.a", "load": {}},
+                row | {"id": "compute.b", "load": busy | {"gpus": 1}, "capacity": room | {"gpus": 2}},
             ]
         )
         lines = [line.split() for line in text.splitlines()[1:]]
-        self.assertEqual(lines[0][-4:], ["1", "2/4", "512/2048", "3/50"])
-        self.assertEqual(lines[1][-4:], ["-", "-", "-", "7/50"])
-        self.assertEqual(lines[2][-4:], ["-", "-", "-", "-"])
+        self.assertEqual(lines[0][-5:], ["1", "2/4", "512/2048", "3/50", "-"])
+        self.assertEqual(lines[1][-5:], ["-", "-", "-", "7/50", "-"])
+        self.assertEqual(lines[2][-5:], ["-", "-", "-", "-", "-"])
+        self.assertEqual(lines[3][-5:], ["1", "2/4", "512/2048", "3/50", "1/2"])

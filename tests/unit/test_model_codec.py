@@ -48,13 +48,16 @@ class CodecTests(SynchronousTestCase):
 
     def test_unknown_key_is_ignored(self) -> None:
         """A key that a newer version wrote does no harm."""
-        data = encode(Flavor("a", 1, 2, 3)) | {"gpus": 4}
+        data = encode(Flavor("a", 1, 2, 3)) | {"sockets": 4}
         self.assertEqual(decode(Flavor, data), Flavor("a", 1, 2, 3))
 
     def test_missing_key_takes_the_default(self) -> None:
         """A key that an older version did not write has its default."""
         data = {"id": "compute.a", "topic": "compute", "host": "a"}
         self.assertEqual(decode(Service, data).capacity, Capacity())
+        before = encode(Flavor("a", 1, 2, 3))
+        del before["gpus"]
+        self.assertEqual(decode(Flavor, before), Flavor("a", 1, 2, 3, gpus=0))
 
     def test_missing_key_without_default_is_an_error(self) -> None:
         """What can't be left out is not invented."""

@@ -11,7 +11,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fabric.errors import WrongState
 from fabric.model.flavor import BUILT_IN
-from fabric.model.instance import CODES, LIFECYCLE, GroupName, Instance, Port, StateReason, is_overdue, moved
+from fabric.model.instance import (
+    CODES,
+    LIFECYCLE,
+    GroupName,
+    Instance,
+    Migration,
+    Port,
+    StateReason,
+    is_overdue,
+    moved,
+)
 
 VERBS = sorted(LIFECYCLE.moves)
 STATES = LIFECYCLE.states()
@@ -116,6 +126,14 @@ class DerivedTests(SynchronousTestCase):
         held = state != "terminated" or on_host
         self.assertEqual(bool(derived.pools), held)
         self.assertEqual("load:h:vcpus" in derived.counters, held)
+
+    def test_gpus(self) -> None:
+        """GPUs are claimed of the host, of both hosts while it moves; what has none claims none."""
+        plain = instance(state="stopped", migration=Migration("there", 2, 0.0))
+        self.assertFalse([name for name in plain.derived().counters if name.endswith(":gpus")])
+        derived = attrs.evolve(plain, flavor=attrs.evolve(plain.flavor, gpus=2)).derived()
+        claimed = {name: most for name, most in derived.counters.items() if name.endswith(":gpus")}
+        self.assertEqual(claimed, {"load:h:gpus": 2, "load:there:gpus": 2})
 
     @given(st.sampled_from(STATES), st.booleans())
     def test_quota_is_held_until_terminated(self, state: str, on_host: bool) -> None:

@@ -121,6 +121,19 @@ class AlgorithmTests(SynchronousTestCase):
         good = host("a")
         self.assertEqual(fits(wanted, good, Room.of(good)), "")
 
+    def test_gpus(self) -> None:
+        """GPUs are taken from a host as they are promised, and asked of it only by who wants some."""
+        wanted = Wanted("i", attrs.evolve(TINY, gpus=1))
+        plain = host("a")
+        equipped = attrs.evolve(plain, capacity=attrs.evolve(plain.capacity, gpus=2), load={"gpus": 1})
+        self.assertEqual(fits(wanted, plain, Room.of(plain)), "0 GPUs free, 1 wanted")
+        room = Room.of(equipped)
+        self.assertEqual(fits(wanted, equipped, room), "")
+        room.take(wanted)
+        self.assertEqual(fits(wanted, equipped, room), "0 GPUs free, 1 wanted")
+        lost = attrs.evolve(plain, load={"gpus": 1})
+        self.assertEqual(fits(Wanted("i", TINY), lost, Room.of(lost)), "")
+
     def test_features(self) -> None:
         """A type that requires something goes to hosts that have it."""
         wanted = Wanted("i", attrs.evolve(TINY, requires=("avx2", "gpu")))

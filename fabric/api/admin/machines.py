@@ -126,9 +126,10 @@ class MachineActions:
         disk_gb: int,
         ephemeral_gb: int = 0,
         requires: list[str] = [],  # noqa: B006
+        gpus: int = 0,
     ) -> Result:
         """Make an instance type."""
-        wanted = Flavor(name, vcpus, memory_mb, disk_gb, ephemeral_gb, tuple(sorted(set(requires))))
+        wanted = Flavor(name, vcpus, memory_mb, disk_gb, ephemeral_gb, tuple(sorted(set(requires))), gpus)
         flavor = yield self._cloud.flavors.create(caller, wanted)
         return encode(flavor)
 

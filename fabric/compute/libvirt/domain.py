@@ -7,13 +7,14 @@ A machine as libvirt is told of it: domain XML as a pure function.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from string import ascii_lowercase
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import attrs
 
 from fabric.compute.interface import DiskOrder, MachineOrder, PortOrder
+from fabric.compute.libvirt import graphics
 from fabric.compute.libvirt.files import GuestFiles, ImageFiles
 from fabric.compute.libvirt.notes import Notes
 from fabric.errors import DriverFailure
@@ -63,11 +64,13 @@ def domain_xml(
     host: Abilities,
     options: Libvirt,
     rescue: bool = False,
+    gpus: Sequence[str] = (),
 ) -> str:
     """
     @param image: what is booted, by its kernel if it has one.
     @param rescue: whether to boot from the rescue disk, with the own one as
         the second.
+    @param gpus: PCI addresses of those that it gets.
     @raise DriverFailure: the order can't be met.
     """
     domain = Element("domain", type=host.virt_type)
@@ -83,7 +86,8 @@ def domain_xml(
     _add(domain, "on_poweroff", "destroy")
     _add(domain, "on_reboot", "restart")
     _add(domain, "on_crash", "destroy")
-    _devices(domain, machine, files, host, options, rescue)
+    own = [graphics.element(address, number) for number, address in enumerate(gpus)]
+    _devices(domain, machine, files, host, options, rescue, own)
     indent(domain)
     return str(tostring(domain, encoding="unicode")) + "\n"
 
@@ -197,7 +201,13 @@ def _system(domain: Element, machine: MachineOrder, image: ImageFiles, host: Abi
 
 
 def _devices(
-    domain: Element, machine: MachineOrder, files: GuestFiles, host: Abilities, options: Libvirt, rescue: bool
+    domain: Element,
+    machine: MachineOrder,
+    files: GuestFiles,
+    host: Abilities,
+    options: Libvirt,
+    rescue: bool,
+    gpus: list[Element],
 ) -> None:
     devices = _add(domain, "devices")
     _add(devices, "emulator", host.emulator)
@@ -205,7 +215,7 @@ def _devices(
     if options.machine.startswith(("q35", "pc-q35")):
         _add(devices, "controller", type="pci", index="0", model="pcie-root")
         # Three for the balloon, the random source and what else libvirt adds.
-        for _ in range(len(disks) + len(machine.ports) + 3 + options.hotplug_ports):
+        for _ in range(len(disks) + len(machine.ports) + len(gpus) + 3 + options.hotplug_ports):
             _add(devices, "controller", type="pci", model="pcie-root-port")
     _add(devices, "controller", type="usb", model="none")
     devices.extend(disks)
@@ -217,6 +227,7 @@ def _devices(
     _add(_add(devices, "console", type="pty"), "target", type="serial", port="0")
     _add(devices, "graphics", type="vnc", port="-1", autoport="yes", listen=options.vnc_listen)
     _add(_add(devices, "video"), "model", type="vga", vram="16384", heads="1")
+    devices.extend(gpus)
     _add(_add(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
     _add(_add(devices, "memballoon", model="virtio"), "stats", period="10")
     if host.architecture in ("x86_64", "i686"):

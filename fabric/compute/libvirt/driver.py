@@ -5,17 +5,17 @@ The guests of a host by libvirt.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from fabric.compute.driver import IComputeDriver, IDomainWatcher
 from fabric.compute.interface import DiskOrder, Domain, MachineOrder, Statistics
-from fabric.compute.libvirt import guests, host, moving, picture, probe, volumes
+from fabric.compute.libvirt import graphics, guests, host, moving, picture, probe, volumes
 from fabric.compute.libvirt.bases import Bases
 from fabric.compute.libvirt.capture import Capture
 from fabric.compute.libvirt.connection import Connection
@@ -46,11 +46,19 @@ class LibvirtHypervisor:
 
     log = Logger()
 
-    def __init__(self, directory: str, reactor: Any, images: IImageCache, options: Libvirt | None = None) -> None:
+    def __init__(
+        self,
+        directory: str,
+        reactor: Any,
+        images: IImageCache,
+        options: Libvirt | None = None,
+        sysfs: str = "/sys",
+    ) -> None:
         """
         @param directory: where guests' files are kept, in C{guests/ID}.
         @param reactor: an C{IReactorTime} and C{IReactorFromThreads}.
         @param images: where the files of images come from.
+        @param sysfs: where the host's devices are told of.
         """
         self._directory = os.path.abspath(directory)
         self._images = images
@@ -65,6 +73,8 @@ class LibvirtHypervisor:
         self._power = Power(self._connection, self._news, reactor, options)
         self._capture = Capture(self._connection, self._store, self._power)
         self._bases = Bases()
+        self._sysfs = sysfs
+        self._giving = DeferredLock()
         self._abilities: Abilities | None = None
 
     @inlineCallbacks
@@ -91,8 +101,9 @@ class LibvirtHypervisor:
     def capacity(self) -> Generator[Deferred[Any], Any, Capacity]:
         """See L{IComputeDriver.capacity}."""
         disk = yield self._connection.work(self._store.total_gb)
+        gpus = yield self._connection.work(graphics.offered, self._sysfs)
         return (  # type: ignore[no-any-return]
-            yield self._connection.call(host.capacity, self._options, self._can(), disk)
+            yield self._connection.call(host.capacity, self._options, self._can(), disk, gpus)
         )
 
     def _can(self) -> Abilities:
@@ -132,19 +143,38 @@ class LibvirtHypervisor:
         self, machine: MachineOrder, found: guests.Found | None, rescue: bool = False
     ) -> Generator[Deferred[Any], Any, None]:
         """Have its files, define it and start it."""
-        can = self._can()
         # They stay in the cache from now on; what a failure leaves, the next look at all guests tells.
         self._bases.add(machine.id, [file.digest for file in machine.files])
         image = yield self._image(machine, found)
         files = yield self._connection.work(self._store.furnish, machine, image, found is not None, rescue)
         yield self._connection.work(self._passage.open, _paths(files, image, machine.disks))
-        xml = domain_xml(machine, files, image, can, self._options, rescue)
+        describe = partial(domain_xml, machine, files, image, self._can(), self._options, rescue)
         yield self._connection.call(volumes.know, machine.disks)
-        yield self._connection.call(guests.boot, machine.id, xml)
+        if machine.flavor.gpus:
+            # Whoever chooses next sees in the domain what is taken.
+            yield self._giving.run(self._define, machine, describe)
+            yield self._connection.call(guests.boot, machine.id)
+        else:
+            yield self._connection.call(guests.boot, machine.id, describe())
         # An earlier life of this service may have had it started just now, by an older order.
         yield self._connection.call(guests.number, machine.id, machine.order)
         self._bases.put(machine.id, image.digests)
         yield self._images.keep(self._bases.all())
+
+    @inlineCallbacks
+    def _define(
+        self, machine: MachineOrder, describe: Callable[[tuple[str, ...]], str]
+    ) -> Generator[Deferred[Any], Any, None]:
+        """
+        Define it with GPUs: those that it has, or free ones.
+
+        @raise DriverFailure: there are not so many free ones of its kinds.
+        """
+        flavor = machine.flavor
+        gpus = yield self._connection.work(graphics.offered, self._sysfs)
+        holding = yield self._connection.call(graphics.holders)
+        chosen = graphics.choose(machine.id, flavor.gpus, flavor.gpu_kinds, gpus, holding)
+        yield self._connection.call(guests.define, machine.id, describe(chosen))
 
     @inlineCallbacks
     def _image(self, machine: MachineOrder, found: guests.Found | None) -> Generator[Deferred[Any], Any, ImageFiles]:

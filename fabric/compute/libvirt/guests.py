@@ -14,6 +14,7 @@ import attrs
 import libvirt
 
 from fabric.compute.interface import Domain, Statistics
+from fabric.compute.libvirt import graphics
 from fabric.compute.libvirt.domain import alias_of, uuid_of
 from fabric.compute.libvirt.files import ImageFiles
 from fabric.compute.libvirt.notes import NAMESPACE, PREFIX, Notes, parsed
@@ -189,6 +190,13 @@ def number(connection: Any, id: str, order: int) -> None:
         annotate(domain, attrs.evolve(notes, order=order))
 
 
+def define(connection: Any, id: str, xml: str) -> None:
+    """Have it be this; nothing when it runs."""
+    domain = handle(connection, id)
+    if domain is None or not _started(domain):
+        connection.defineXML(xml)
+
+
 def boot(connection: Any, id: str, xml: str = "") -> None:
     """
     Have it run, booted from its disk.
@@ -271,10 +279,12 @@ def suspend(connection: Any, id: str) -> None:
     """
     Have its memory on disk.
 
-    @raise WrongState: it neither runs nor is suspended.
+    @raise WrongState: it neither runs nor is suspended, or has GPUs.
     """
     domain = existing(connection, id)
     if domain.isActive() or not domain.hasManagedSaveImage(0):
+        if graphics.given(parsed(running(connection, id).XMLDesc(0))[0]):
+            raise WrongState(kind="guest", id=id, found="running with GPUs", wanted=["running without GPUs"])
         running(connection, id).managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
 
 

@@ -3,7 +3,7 @@ A guest taken to another host, running or not.
 
 One that is stopped is started for that, paused, and stays so: then libvirt copies
 its disks, and has them and the definition there or here, never both, as for one
-that runs.  It executes nothing on either host.  Its volumes stay aside: it is given
+that runs.  It executes nothing on either host.  Its volumes and GPUs stay aside: it is given
 them when it is booted.
 
 Everything here blocks and is called with the open connection.
@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element, fromstring, tostring
 import attrs
 import libvirt
 
-from fabric.compute.libvirt import guests
+from fabric.compute.libvirt import graphics, guests
 from fabric.compute.libvirt.notes import NAMESPACE, parsed
 from fabric.errors import DriverFailure, WrongState
 
@@ -39,7 +39,7 @@ def migrate(connection: Any, id: str, directory: str, destination: dict[str, str
         C{kernel}, C{ramdisk}, C{shared} (not empty when its files need not be
         copied).
     @return: False when it is not here.
-    @raise WrongState: its memory is on disk.
+    @raise WrongState: its memory is on disk, or it runs with GPUs.
     """
     _let_finish(connection, id)
     guests.rest(connection, id)
@@ -48,6 +48,8 @@ def migrate(connection: Any, id: str, directory: str, destination: dict[str, str
     if destination.get("kind") != "libvirt":
         raise DriverFailure(what=f"{id} can't be moved to a host of kind {destination.get('kind')!r}")
     if domain.isActive():
+        if graphics.given(fromstring(domain.XMLDesc(0))):
+            raise WrongState(kind="guest", id=id, found="running with GPUs", wanted=["stopped"])
         _send(domain, directory, destination)
         return True
     if domain.hasManagedSaveImage(0):
@@ -91,12 +93,13 @@ def _send(domain: Any, directory: str, destination: dict[str, str]) -> None:
 
 
 def _asleep(domain: Any) -> str:
-    """@return: a stopped domain, to be started without its volumes, and saying that it is stopped."""
+    """@return: a stopped domain, to be started without volumes and GPUs, and saying that it is stopped."""
     element, notes = parsed(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
     devices, metadata = element.find("devices"), element.find("metadata")
     assert notes is not None and devices is not None and metadata is not None, domain.name()
     for disk in _volumes(element):
         devices.remove(disk)
+    graphics.remove(element)
     for known in metadata.findall(f"{{{NAMESPACE}}}instance"):
         metadata.remove(known)
     metadata.append(attrs.evolve(notes, asleep=True).element())
@@ -111,6 +114,7 @@ def _volumes(domain: Element) -> list[Element]:
 def _there(xml: str, directory: str, destination: dict[str, str]) -> str:
     """@return: the domain as it is to be on the other host: its files are elsewhere."""
     domain = fromstring(xml)
+    graphics.remove(domain)  # it is given others when it is booted there
     for name in ("kernel", "initrd"):
         element = domain.find(f"os/{name}")
         if element is not None:

@@ -83,6 +83,10 @@ _READ: dict[str, Callable[[Flavor], Iterable[str]]] = {
 }
 
 
+_MAKERS = {"10de": "NVIDIA", "1002": "AMD", "8086": "Intel"}
+"""Of GPUs, by their PCI vendor's id."""
+
+
 def _filters() -> FilterTable:
     rules: dict[str, Rule] = {name: constant() for name in _ABSENT.split()}
     rules |= {name: constant(*values) for name, values in _ALIKE.items()}
@@ -193,6 +197,7 @@ def shown(flavor: Flavor) -> Shown:
     A type by the names of botocore's C{InstanceTypeInfo}.
     """
     disks = _disks(flavor)
+    gpus: Shown = {"GpuInfo": {"Gpus": [_gpus(flavor)]}} if flavor.gpus else {}
     return {
         "InstanceType": flavor.name,
         "CurrentGeneration": True,
@@ -230,7 +235,18 @@ def shown(flavor: Flavor) -> Shown:
         "AutoRecoverySupported": False,
         "NitroEnclavesSupport": "unsupported",
         "NitroTpmSupport": "unsupported",
+        **gpus,
     }
+
+
+def _gpus(flavor: Flavor) -> Shown:
+    """
+    By the names of botocore's C{GpuDeviceInfo}.  A maker is told where the type
+    requires kinds of one maker; names and memory nobody knows.
+    """
+    makers = {_MAKERS.get(kind.split(":")[1], "") for kind in flavor.gpu_kinds}
+    [maker] = makers if len(makers) == 1 else [""]
+    return {"Count": flavor.gpus} | ({"Manufacturer": maker} if maker else {})
 
 
 _NETWORK: Shown = {
