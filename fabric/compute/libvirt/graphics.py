@@ -197,19 +197,19 @@ def _address(source: Element) -> str:
 
 def _gpu(place: str, address: str) -> Gpu | None:
     """@return: None for all that is not to be given away."""
-    vendor, device = (_NUMBER.fullmatch(_text(place, address, name)) for name in ("vendor", "device"))
     if (
         not _ADDRESS.fullmatch(address)
-        or vendor is None
-        or device is None
         or _class(place, address) != DISPLAY
         or _driver(place, address) != DRIVER
         or os.path.lexists(os.path.join(place, address, "physfn"))
     ):
         return None
+    vendor, device = (_NUMBER.fullmatch(_text(place, address, name)) for name in ("vendor", "device"))
     group = frozenset(_listed(os.path.join(place, address, "iommu_group", "devices")))
     apart = all(_driver(place, each) == DRIVER or _class(place, each) == BRIDGE for each in group)
-    return Gpu(address, vendor[1], device[1], group) if address in group and apart else None
+    if vendor is None or device is None or address not in group or not apart:
+        return None
+    return Gpu(address, vendor[1], device[1], group)
 
 
 def _class(place: str, address: str) -> str:

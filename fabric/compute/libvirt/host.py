@@ -4,6 +4,7 @@ What a host offers to guests.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
@@ -88,6 +89,6 @@ def _default(connection: Any, options: Libvirt, host: Abilities) -> str:
         machine=options.machine,
         emulator=escape(host.emulator),
     )
-    words = connection.domainXMLToNative("qemu-argv", plain, 0).split()
+    words = shlex.split(connection.domainXMLToNative("qemu-argv", plain, 0))
     told = words[words.index("-cpu") + 1] if "-cpu" in words[:-1] else ""
-    return str(told).partition(",")[0]
+    return told.partition(",")[0]
