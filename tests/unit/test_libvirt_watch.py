@@ -124,6 +124,23 @@ class WatchTests(SynchronousTestCase):
         self.heard(STOPPED)
         self.assertEqual(self.watcher.news, [(STOPPED, "because")])
 
+    def test_later(self):
+        """What there may be no news of is looked at when it is due, once for all who asked."""
+        for _ in range(2):
+            self.watch.look_later("i-1", 2.0)
+        self.found = STOPPED
+        self.clock.advance(1.9)
+        self.assertEqual(self.looks, 0)
+        self.clock.advance(0.1)
+        self.clock.advance(10.0)
+        self.assertEqual((self.looks, self.watcher.news), (1, [(STOPPED, "because")]))
+
+    def test_later_nobody(self):
+        """When nobody is told any more, nothing is due."""
+        self.watch.look_later("i-1", 2.0)
+        self.watch.tell(None)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_nobody(self):
         """When nobody is told, nothing is looked at."""
         self.watch.tell(None)

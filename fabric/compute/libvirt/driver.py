@@ -34,7 +34,10 @@ FORCED_SECONDS = 5.0
 """How long a guest may hold on to a volume that is taken by force."""
 
 ASK_AGAIN = 2.0
-"""Seconds until a guest is asked again to let go of a volume; one that boots does not hear."""
+"""
+Seconds until a guest is asked again to let go of a volume, since one that boots does not hear; and between looks
+at one that comes from another host at rest.
+"""
 
 
 @implementer(IKeepsCaptures, IComputeDriver)
@@ -393,8 +396,8 @@ class LibvirtHypervisor:
     @inlineCallbacks
     def _look(self, id: str) -> Generator[Deferred[Any], Any, Seen | None]:
         found: guests.Found | None = yield self._connection.call(guests.look, id)
-        if found is not None and found.asleep:
-            yield self._connection.call(guests.rest, id)
+        if found is not None and found.asleep and not (yield self._connection.call(guests.rest, id)):
+            self._watch.look_later(id, ASK_AGAIN)
         return None if found is None else (found.domain, found.reason, found.own)
 
 

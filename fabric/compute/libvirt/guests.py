@@ -151,16 +151,21 @@ def asleep(domain: Any) -> bool:
     return notes is not None and notes.asleep
 
 
-def rest(connection: Any, id: str) -> None:
+def rest(connection: Any, id: str) -> bool:
     """
     Have one that was started to be moved not be active any more, unless it is
     being moved now; nothing for all others.
+
+    @return: whether that is done: False while it is being moved, of whose end
+        libvirt says nothing.
     """
     domain = handle(connection, id)
-    if domain is None or not domain.isActive() or not asleep(domain) or not domain.isPersistent():
-        return
-    if domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE:
-        kill(connection, id)
+    if domain is None or not domain.isActive() or not asleep(domain):
+        return True
+    if not domain.isPersistent() or domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+        return False
+    kill(connection, id)
+    return True
 
 
 def disks_of(domain: Element) -> dict[str, str]:

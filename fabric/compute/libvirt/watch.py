@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from fabric.compute.driver import IDomainWatcher
@@ -42,11 +42,17 @@ class Watch:
         self._turns = Turns(clock)
         self._known: dict[str, Domain] = {}
         self._looking: set[str] = set()
+        self._later: dict[str, IDelayedCall] = {}
+        self._clock = clock
         self._watcher: IDomainWatcher | None = None
 
     def tell(self, watcher: IDomainWatcher | None) -> None:
-        """Say who is told; None for nobody."""
+        """Say who is told; None for nobody, and then nobody looks."""
         self._watcher = watcher
+        if watcher is None:
+            for call in self._later.values():
+                call.cancel()
+            self._later.clear()
 
     def saw(self, domain: Domain) -> None:
         """A guest is so, and there is nothing to tell of that."""
@@ -76,6 +82,15 @@ class Watch:
         if id not in self._looking and self._watcher is not None:
             self._looking.add(id)
             self._see(id).addErrback(lambda failure: self.log.failure("{id}: not looked at", failure, id=id))
+
+    def look_later(self, id: str, seconds: float) -> None:
+        """There will be something to see, of which there may be no news."""
+        if id not in self._later and self._watcher is not None:
+            self._later[id] = self._clock.callLater(seconds, self._due, id)
+
+    def _due(self, id: str) -> None:
+        del self._later[id]
+        self.heard(id)
 
     @inlineCallbacks
     def _see(self, id: str) -> Generator[Deferred[Any], Any, None]:
