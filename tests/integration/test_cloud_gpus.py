@@ -114,12 +114,20 @@ class GpuTests(TestCase):
     @inlineCallbacks
     def test_resized(self) -> Test:
         """A stopped one becomes a type with GPUs if its host has them free, of the kind; and gives them back."""
-        yield self.launch("g1.one")
+        first = yield self.launch("g1.one")
         plain = yield self.launch("m1.tiny")
         yield self.instances.stop(CALLER, [plain.id], False)
         yield self.cloud.until_state("stopped", plain.id)
         for name in ("g1.one", "g1.other"):
-            yield self.assertFailure(self.instances.modify(CALLER, plain.id, flavor=name), InvalidValue)
+            error = yield self.assertFailure(self.instances.modify(CALLER, plain.id, flavor=name), InvalidValue)
+            self.assertIn("its host has no", str(error))
+        yield self.instances.terminate(CALLER, [first.id])
+        yield self.cloud.until_state("terminated", first.id)
+        for name, promised in (("g1.kind", 1), ("m1.tiny", 0), ("g1.one", 1)):
+            yield self.instances.modify(CALLER, plain.id, flavor=name)
+            self.assertEqual((yield self.promised()), promised)
+        yield self.instances.start(CALLER, [plain.id])
+        yield self.cloud.until_state("running", plain.id)
         yield self.cloud.sound()
 
     @inlineCallbacks

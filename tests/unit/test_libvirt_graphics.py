@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from fabric.compute.libvirt import guests, moving
 from fabric.compute.libvirt.graphics import Holder, choose, element, features, lent, offered, remove
 from fabric.compute.libvirt.graphics import given as given_to
-from fabric.errors import DriverFailure
+from fabric.errors import DriverFailure, WrongState
 
 VGA, AUDIO, NETWORK, BRIDGE, THREE_D = "0x030000", "0x040300", "0x020000", "0x060400", "0x030200"
 
@@ -265,3 +266,42 @@ class ElementTests(SynchronousTestCase):
         domain = fromstring("<domain/>")
         remove(domain)
         self.assertEqual((given_to(domain), os.fsdecode(tostring(domain))), ((), "<domain />"))
+
+
+class Running:
+    """
+    A libvirt with one guest, that runs with a GPU; there is nothing else that could be done with it.
+    """
+
+    def lookupByUUIDString(self, uuid: str) -> Running:
+        """The guest."""
+        return self
+
+    def isActive(self) -> bool:
+        """It runs."""
+        return True
+
+    def jobInfo(self) -> list[int]:
+        """Nothing is done with it."""
+        return [0]
+
+    def XMLDesc(self, flags: int) -> str:
+        """What it has."""
+        card = tostring(element("0000:05:00.0", 0), encoding="unicode")
+        return f"<domain><devices>{card}</devices></domain>"
+
+
+class RefusedTests(SynchronousTestCase):
+    """
+    What can't be done with a guest that runs with GPUs.
+    """
+
+    def test_move(self) -> None:
+        """It is not moved, which is said before anything is begun."""
+        error = self.assertRaises(WrongState, moving.migrate, Running(), "i-1", "/here", {"kind": "libvirt"})
+        self.assertEqual((error.found, error.wanted), ("running with GPUs", ["stopped"]))
+
+    def test_suspend(self) -> None:
+        """It is not put to disk."""
+        error = self.assertRaises(WrongState, guests.suspend, Running(), "i-1")
+        self.assertEqual(error.found, "running with GPUs")
