@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +45,46 @@ def tiny_guest(directory: Path = ROOT / ".guest-test") -> GuestImage:
     @raise AssertionError: it can't be made; the text says what is missing.
     """
     return _made(directory, _version(ROOT / "scripts" / "guest"))
+
+
+def idle_guest(directory: Path = ROOT / ".guest-test") -> GuestImage:
+    """
+    The tiny guest with a kernel that says C{idle} on the serial port and halts
+    for good: for tests of what is done with guests, not by them.  It takes no
+    processor, and does not answer the power button or give disks back.
+
+    @raise AssertionError: as of L{tiny_guest}.
+    """
+    guest = tiny_guest(directory)
+    path = directory / "idle"
+    made = idle_kernel(b"idle\r\n")
+    if not path.exists() or path.read_bytes() != made:
+        fresh = directory / f"idle.{os.getpid()}"
+        fresh.write_bytes(made)
+        fresh.rename(path)
+    return attrs.evolve(guest, kernel=str(path))
+
+
+def idle_kernel(said: bytes) -> bytes:
+    """
+    A program for a bare x86 machine, which Xen's PVH protocol begins in 32 bits:
+    a note of type 18 in an ELF file tells where.
+
+    @param said: written to the first serial port.
+    @see: U{https://xenbits.xen.org/docs/unstable/misc/pvh.html}
+    """
+    begin = 0x100000
+    text = begin + 0x20
+    code = b"\xbe" + struct.pack("<I", text)  # mov esi, text
+    code += b"\x66\xba\xf8\x03"  # mov dx, 0x3f8
+    code += b"\xac\x84\xc0\x74\x03\xee\xeb\xf8"  # next: lodsb; test al, al; jz end; out dx, al; jmp next
+    code += b"\xfa\xf4\xeb\xfd"  # end: cli; again: hlt; jmp again
+    program = code.ljust(text - begin, b"\x90") + said + b"\0"
+    note = struct.pack("<III", 4, 8, 18) + b"Xen\0" + struct.pack("<Q", begin)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 62, 1, begin, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    loaded = struct.pack("<IIQQQQQQ", 1, 5, 0x1000, begin, begin, len(program), len(program), 0x1000)
+    noted = struct.pack("<IIQQQQQQ", 4, 4, 64 + 2 * 56, 0, 0, len(note), len(note), 4)
+    return (header + loaded + noted + note).ljust(0x1000, b"\0") + program
 
 
 def cloud_init_guest(directory: Path = ROOT / ".guest-test" / "cloud-init") -> GuestImage:

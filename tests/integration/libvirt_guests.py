@@ -21,7 +21,7 @@ from fabric.image.interface import FileOrder, IImageCache
 from fabric.model.flavor import Flavor
 from fabric.settings import Libvirt
 from fabric.testing.compute import Heard, machine
-from fabric.testing.guest_image import tiny_guest
+from fabric.testing.guest_image import idle_guest, tiny_guest
 from fabric.testing.libvirtd import PrivateLibvirtd
 from fabric.testing.namespaces import Namespaces
 
@@ -86,11 +86,13 @@ class LibvirtFixtures:
 
     timeout = 200
     options = {}
+    booted: frozenset[str] = frozenset()
+    """Names of tests whose guests are to answer; others' guests only run."""
 
     @inlineCallbacks
     def setUp(self):
         """A libvirtd and a guest's image."""
-        self.guest = yield deferToThread(tiny_guest)
+        self.guest = yield deferToThread(tiny_guest if self._testMethodName in self.booted else idle_guest)
         self.images = KeptFiles(disk=self.guest.disk, kernel=self.guest.kernel, ramdisk=self.guest.ramdisk)
         self.libvirtd = yield RACK.get("a")
         self.place = self.mktemp()

@@ -20,6 +20,8 @@ class LibvirtContract(LibvirtFixtures, ComputeDriverContract, TestCase):
     The driver passes the contract.
     """
 
+    booted = frozenset({"test_attach_disk", "test_detach_disk", "test_spawn", "test_suspend", "test_root_volume"})
+
     many = 3
 
 
@@ -27,6 +29,8 @@ class LibvirtMigrationContract(LibvirtFixtures, MigrationContract, TestCase):
     """
     Guests move between two libvirts that share no storage.
     """
+
+    booted = frozenset({"test_migrate"})
 
     @inlineCallbacks
     def begin(self):

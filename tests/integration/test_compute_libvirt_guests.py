@@ -43,6 +43,8 @@ class NewsTests(LibvirtFixtures, TestCase):
     The watcher hears what is done to guests from outside, and what they do themselves.
     """
 
+    booted = frozenset({"test_shut_itself_down"})
+
     @inlineCallbacks
     def setUp(self):
         """One guest."""
@@ -141,6 +143,8 @@ class CareTests(LibvirtFixtures, TestCase):
     """
     What operators do to a guest, by the host's compute worker.
     """
+
+    booted = frozenset({"test_conditions"})
 
     @inlineCallbacks
     def begin(self):
@@ -246,6 +250,7 @@ class BootTests(LibvirtFixtures, TestCase):
     """
 
     options = {"shutdown_seconds": 60.0, "reboot_seconds": 60.0}
+    booted = frozenset({"test_asked", "test_size", "test_pc"})
 
     @inlineCallbacks
     def test_asked(self):
@@ -302,6 +307,8 @@ class FilesTests(LibvirtFixtures, TestCase):
     """
     The files of guests.
     """
+
+    booted = frozenset({"test_killed_while_spawning", "test_captured"})
 
     @inlineCallbacks
     def test_private(self):
@@ -401,6 +408,8 @@ class IscsiTests(LibvirtFixtures, TestCase):
     """
     Volumes of an iSCSI target.
     """
+
+    booted = frozenset({"test_attached"})
 
     @inlineCallbacks
     def setUp(self):
