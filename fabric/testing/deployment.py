@@ -18,7 +18,8 @@ from twisted.internet.threads import blockingCallFromThread
 
 from fabric.api.ec2.views import load_views
 from fabric.store.redis import RedisStore
-from fabric.testing.processes import TwistdProcess, await_true, free_port
+from fabric.testing.ports import free_port
+from fabric.testing.processes import TwistdProcess, await_true
 from fabric.testing.rabbitmq import ACCOUNT, PASSWORD, RabbitMQServer
 from fabric.testing.redis import RedisServer
 from fabric.testing.slapd import LAYOUT, Slapd

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,16 +20,6 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0
 """Seconds within which a process must be well."""
-
-
-def free_port() -> int:
-    """
-    A TCP port that nobody has at this moment.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def await_true(probe: Callable[[], bool], what: str, seconds: float = PATIENCE, pause: float = 0.05) -> None:

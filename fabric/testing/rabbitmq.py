@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -23,6 +22,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
+
+from fabric.testing.ports import free_port
 
 _BINARIES = Path("/usr/lib/rabbitmq/bin")
 """Where Debian has RabbitMQ's own scripts; those in PATH insist on another account."""
@@ -94,7 +95,7 @@ class RabbitMQServer:
         @raise RuntimeError: with its output, when it does not come up.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
-        self._port, distribution, epmd_port, tls_port = _free_ports(4)
+        self._port, distribution, epmd_port, tls_port = (free_port() for _ in range(4))
         self.endpoint = f"tcp:{self._address}:{self._port}"
         if self._certificate is not None:
             self.tls_endpoint = f"tls:localhost:{tls_port}:trustRoots={self._certificate.parent}"
@@ -281,18 +282,6 @@ def _definitions() -> dict[str, Any]:
         ],
         "permissions": [{"user": ACCOUNT, "vhost": "/", **everything}],
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _end(child: _Child | None) -> Deferred[None]:

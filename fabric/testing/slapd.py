@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -33,6 +32,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from fabric.testing.ports import free_port
 from fabric.users.names import Layout
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "etc" / "ldap"
@@ -81,7 +81,7 @@ class Slapd:
     def __init__(self, reactor: Any, page_limit: int = 500) -> None:
         self.password = os.urandom(12).hex()
         self.directory = Path(tempfile.mkdtemp(prefix="slapd-"))
-        self.port, self.tls_port = _free_ports(2)
+        self.port, self.tls_port = free_port(), free_port()
         self.authority = str(self.directory / "ca.crt")
         self._reactor = reactor
         self._page_limit = page_limit
@@ -204,17 +204,6 @@ def _program(name: str) -> str:
     if found is None:
         raise SlapdFailed(f"there is no {name} on this machine")
     return found
-
-
-def _free_ports(count: int) -> list[int]:
-    """
-    Ports that nobody had a moment ago.
-    """
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def _make_certificates(directory: Path) -> None:

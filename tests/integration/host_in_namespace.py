@@ -17,7 +17,8 @@ from typing import Any
 
 from fabric.testing.libvirtd import PrivateLibvirtd
 from fabric.testing.namespaces import Namespaces
-from fabric.testing.processes import TwistdProcess, free_port
+from fabric.testing.ports import free_port
+from fabric.testing.processes import TwistdProcess
 from fabric.testing.tunnel import Tunnel
 
 SERVICES = ("cloud-compute", "cloud-network", "cloud-metadata")

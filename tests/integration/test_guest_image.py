@@ -18,6 +18,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from fabric.testing.guest_image import ROOT, GuestImage, guest_in, make_guest, tiny_guest
+from fabric.testing.ports import free_port
 
 LONG = 120.0
 """Seconds that a boot may take on a busy machine without KVM."""
@@ -51,7 +52,7 @@ class Machine:
             ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", guest.disk, str(overlay), "256M"],
             check=True,
         )
-        self.port = _free_port()
+        self.port = free_port()
         network = (
             f"user,id=n,net=169.254.0.0/16,hostfwd=tcp:127.0.0.1:{self.port}-:22,"
             f"guestfwd=tcp:169.254.169.254:80-cmd:{sys.executable} {door}"
@@ -194,12 +195,6 @@ class MakingTests(SynchronousTestCase):
 def _digest(path: str) -> str:
     with open(path, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _read_prompt(monitor: socket.socket) -> None:

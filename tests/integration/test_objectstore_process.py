@@ -22,7 +22,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from fabric.objectstore.links import Signer, image_path
-from fabric.testing.processes import SOURCES, await_true, free_port
+from fabric.testing.ports import free_port
+from fabric.testing.processes import SOURCES, await_true
 
 _reactor: Any = reactor
 

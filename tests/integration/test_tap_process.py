@@ -21,7 +21,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from fabric.testing.processes import SOURCES, await_true, free_port, healthy
+from fabric.testing.ports import free_port
+from fabric.testing.processes import SOURCES, await_true, healthy
 
 PATIENCE = 30.0
 

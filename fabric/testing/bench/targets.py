@@ -16,18 +16,9 @@ from fabric.testing.bench import sigv4
 from fabric.testing.bench.load import Outcome, Plan, Wire, run
 from fabric.testing.bench.processes import cpu_seconds
 from fabric.testing.bench.report import Sample
+from fabric.testing.ports import free_port
 
 SOURCES = Path(__file__).resolve().parents[3]
-
-
-def free_port() -> int:
-    """
-    A TCP port that nobody has at this moment.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def await_port(port: int, process: subprocess.Popen[bytes], seconds: float = 30.0) -> None:
