@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from xml.etree.ElementTree import fromstring, tostring
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -123,6 +123,7 @@ class OfferedTests(SynchronousTestCase):
         self.tree.add("0000:03:00.0", VGA, group=3)
         self.assertEqual(features(offered(self.tree.root)), {"gpu", "gpu:10de:1db4", "gpu:1002:744c"})
 
+    @settings(max_examples=60, deadline=None)
     @given(
         st.lists(
             st.tuples(
@@ -156,6 +157,7 @@ class OfferedTests(SynchronousTestCase):
             self.assertEqual(told[gpu.address][1], "vfio-pci")
         shutil.rmtree(tree.root)
 
+    @settings(max_examples=60, deadline=None)
     @given(st.sampled_from(["class", "vendor", "device", "driver", "iommu_group"]), st.binary(max_size=12))
     def test_any_file(self, name: str, content: bytes) -> None:
         """A file with anything in it, or a directory in its place, is no error."""
