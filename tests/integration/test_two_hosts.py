@@ -164,11 +164,11 @@ class GuestTests(SynchronousTestCase):
             url = "http://169.254.169.254/latest/meta-data/instance-id"
             return guest.shell.ask(f"(timeout {seconds} wget -q -O - {url}) 2>/dev/null")
 
-        self.assertEqual([told(self.one, 60), told(self.two, 60)], [self.one.id, self.two.id])
+        self.assertEqual([told(self.one, 40), told(self.two, 40)], [self.one.id, self.two.id])
         door = self.stage.hosts["hb"].services["cloud-metadata"].process
         door.kill()
         try:
-            self.assertEqual([told(self.one, 60), told(self.two, 3)], [self.one.id, ""])
+            self.assertEqual([told(self.one, 40), told(self.two, 3)], [self.one.id, ""])
         finally:
             door.start()
             door.await_well()
