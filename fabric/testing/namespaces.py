@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 
 _CLONE_NEWNET = 0x40000000
 
@@ -111,9 +113,14 @@ class Namespaces:
         return int(self.run(name, ["ip", "-o", "link", "show", "dev", device]).partition(":")[0])
 
     def remove(self) -> None:
-        """Remove all that was made."""
+        """Remove all that was made, and end what runs there still: daemons that outlive who started them."""
         while self._made:
-            self._ip("netns", "del", self._prefix + self._made.pop())
+            name = self._prefix + self._made.pop()
+            for pid in _run(["ip", "netns", "pids", name], 60.0).split():
+                with suppress(ProcessLookupError):
+                    if int(pid) != os.getpid():
+                        os.kill(int(pid), signal.SIGKILL)
+            self._ip("netns", "del", name)
 
     def _ip(self, *arguments: str) -> None:
         _run(["ip", *arguments], 60.0)
