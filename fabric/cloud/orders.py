@@ -127,7 +127,7 @@ class Orders:
         here: dict[str, list[dict[str, Any]]] = defaultdict(list)
         gone: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for address in addresses:
-            if address.association is not None:
+            if address.association is not None and address.association.host:
                 here[address.association.host].append(encode(_floating(address, address.association)))
             for host in address.stale:
                 gone[host].append({"public": address.public_ip, "order": address.order})

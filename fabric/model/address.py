@@ -65,7 +65,8 @@ class Association:
 
     @ivar id: C{eipassoc-…}, new with each association.
     @ivar network, private_ip, mac: the port's of the instance.
-    @ivar host: where the instance is, which is where the address must be.
+    @ivar host: where the instance is, which is where the address must be;
+        empty while that is on none.
     """
 
     id: str
@@ -109,13 +110,14 @@ class Address(Record):
 
     @property
     def settled(self) -> bool:
-        """Whether every host is known to have what it should."""
-        return not self.stale and (self.association is None or self.confirmed == self.order)
+        """Whether every host is known to have what it should; where its instance is on none, nobody is asked."""
+        host = self.association.host if self.association else ""
+        return not self.stale and (not host or self.confirmed == self.order)
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """Every host that is to have it, or may have it."""
-        return (*self.stale, self.association.host) if self.association else self.stale
+        return (*self.stale, self.association.host) if self.association and self.association.host else self.stale
 
     def derived(self) -> Derived:
         """Filed for its project until released; holds its member of the pool to the end."""

@@ -177,6 +177,42 @@ class FencingTests(TestCase):
         yield self.cloud.sound()
 
     @inlineCallbacks
+    def test_address_of_one_that_is_nowhere(self) -> Test:
+        """An address given to an instance that no host has is led nowhere till that runs, and is not lost."""
+        yield self.cloud.cloud.instances.stop(CALLER, [self.made.id])
+        yield self.cloud.until_state("stopped", self.made.id)
+        self.switch.dead.add("a")
+        yield self.cut_off()
+        yield self.cloud.until(self.placed_nowhere)
+        addresses = self.cloud.cloud.addresses
+        yield addresses.release(CALLER, (yield self.parted()))
+        self.address = yield addresses.allocate(CALLER)
+        named = Named(allocation=self.address.id)
+        yield addresses.associate(CALLER, named, self.made.id)
+        [stored] = yield self.cloud.store.read(Address, [self.address.id])
+        self.assertTrue(stored.record.settled)
+        yield self.cloud.cloud.instances.start(CALLER, [self.made.id])
+        yield self.cloud.until_state("running", self.made.id)
+        yield self.cloud.until(self.leads_to_b)
+        yield addresses.disassociate(CALLER, named)
+        yield addresses.release(CALLER, named)
+        yield self.cloud.until(self.is_free)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def parted(self) -> Generator[Deferred[Any], Any, Named]:
+        """The address's name, when it leads nowhere."""
+        named = Named(allocation=self.address.id)
+        yield self.cloud.cloud.addresses.disassociate(CALLER, named)
+        return named
+
+    @inlineCallbacks
+    def is_free(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether nothing is left of the address's record."""
+        [stored] = yield self.cloud.store.read(Address, [self.address.id])
+        return stored is None
+
+    @inlineCallbacks
     def test_one_service_is_not_the_host(self) -> Test:
         """A host of which another service still reports is not fenced."""
         self.switch.dead.add("a")
