@@ -61,7 +61,7 @@ class ComputeService(WorkerService):
             IComputeWorker,
             worker,
             ((Address("compute", host), prefetch), (Address("compute"), 1)),
-            (self._open,),
+            (self._open, worker.learn),
             (worker.stop_reporting, self._close),
             grace,
         )

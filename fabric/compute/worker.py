@@ -101,16 +101,27 @@ class ComputeWorker(Answers):
         )
 
     @inlineCallbacks
+    def learn(self) -> Generator[Deferred[Any], Any, list[Domain]]:
+        """
+        Look what the driver has.  To be done before the first order: one that
+        comes again must not seem to be the first to its machine.
+
+        @return: fires with that.
+        """
+        changes = self._machines.changes
+        domains = yield self._driver.domains()
+        # What changed under our eyes is not what the driver says any more.
+        self._machines.refresh(domains, still=changes == self._machines.changes)
+        return domains  # type: ignore[no-any-return]
+
+    @inlineCallbacks
     def adopt(self) -> Generator[Deferred[Any], Any, None]:
         """
         Look what the driver has, and tell the controller.
 
         @return: fires when that is on its way.
         """
-        changes = self._machines.changes
-        domains = yield self._driver.domains()
-        # What changed under our eyes is not what the driver says any more.
-        self._machines.refresh(domains, still=changes == self._machines.changes)
+        domains = yield self.learn()
         cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(seconds=WAIT))
         yield cloud.adopt(self._host, [encode(domain) for domain in domains])
 

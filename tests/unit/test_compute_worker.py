@@ -674,6 +674,27 @@ class ComputeServiceTests(SynchronousTestCase):
         self.pass_time(3)
         self.assertEqual(self.controller.adopted, [[]])
 
+    def test_knows_before_it_serves(self):
+        """An order that waits for a new process, and fails, leaves the disk of a machine that was there before."""
+        self.service.startService()
+        self.pass_time(1)
+        self.run_machine()
+        self.pass_time(6)
+        remote = self.queue.caster(IComputeWorker, Address("compute", "one"), CONTEXT)
+        remote.stop([{"id": machine(1).id, "order": 2}], True)
+        self.pass_time(1)
+        self.successResultOf(self.service.stopService())
+        self.service = ComputeService(self.queue, self.hypervisor, "one", "nova", self.clock)
+        remote.run([encode(attrs.evolve(machine(1, 3), ports=()))])
+        for mishap in ("domains slow 1", "spawn fail"):
+            self.hypervisor.rehearsal.tell(mishap)
+        self.service.startService()
+        self.pass_time(20)
+        self.assertEqual(self.controller.told()[-1], (machine(1).id, 3, "failed"))
+        found = self.hypervisor.domains()
+        self.pass_time(1.2)
+        self.assertEqual([domain.state for domain in self.successResultOf(found)], ["stopped"])
+
     def test_serves(self):
         """It takes orders at its host's address and at the topic's."""
         self.service.startService()
