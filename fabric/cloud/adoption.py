@@ -104,11 +104,11 @@ class Adoption:
         has elsewhere are removed, those that it does not know are kept aside.
         """
         found = yield self._store.read(Instance, [domain.id for domain in domains])
-        ours = [
-            domain.id
+        ours = {
+            domain.id: domain.order
             for domain, stored in zip(domains, found, strict=True)
             if stored is not None and not _expected(stored.record, host)
-        ]
+        }
         if ours:
             yield self._orders.remove(request_id, host, ours)
         for domain, stored in zip(domains, found, strict=True):
@@ -177,7 +177,9 @@ class Adoption:
 
 
 def _expected(instance: Instance, host: str) -> bool:
-    """Whether it is on its way to a host."""
+    """Whether it is on its way to a host, or came there since its instances were listed."""
+    if instance.host == host and (instance.live or instance.on_host):
+        return True
     return instance.migration is not None and instance.migration.destination == host
 
 

@@ -8,7 +8,7 @@ so a failed cast is logged and nothing else.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -108,12 +108,15 @@ class Orders:
         """
         return self._brief(request_id, instances, "terminate", lambda remote, machines: remote.terminate(machines))
 
-    def remove(self, request_id: str, host: str, names: list[str]) -> Deferred[None]:
+    def remove(self, request_id: str, host: str, found: Mapping[str, int]) -> Deferred[None]:
         """
         Order machines that no instance stands for to be removed from a host.
+
+        @param found: the order of which the host has each; what was brought up
+            there by a later one is not meant.  0 for any.
         """
         remote = self._compute(request_id, host)
-        machines = [{"id": name, "order": 0} for name in names]
+        machines = [{"id": name, "order": order} for name, order in found.items()]
         return self._send(request_id, "terminate", host, lambda: remote.terminate(machines))
 
     def addresses(

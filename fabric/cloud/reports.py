@@ -42,7 +42,7 @@ class _Outcome:
     freed: list[Address] = attrs.field(factory=list)
     settled: list[Instance] = attrs.field(factory=list)
     reboot: list[Instance] = attrs.field(factory=list)
-    strange: list[str] = attrs.field(factory=list)
+    strange: dict[str, int] = attrs.field(factory=dict)
     waiting: list[str] = attrs.field(factory=list)
     members: dict[Place, set[str]] = attrs.field(factory=dict)
 
@@ -201,7 +201,7 @@ class Reports:
             "{host} reports {id} as {state}, which is not its own", host=host, id=report.id, state=report.state
         )
         if instance is not None:
-            outcome.strange.append(report.id)
+            outcome.strange[report.id] = report.order
 
 
 def reported(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance:

@@ -222,7 +222,7 @@ class Sweep:
             later = attrs.evolve(stray, remove_at=self._clock.seconds() + self._resend_after)
             written = yield self._write(stored, later)  # type: ignore[arg-type]
             if written is not None:
-                yield self._orders.remove("sweep", stray.host, [stray.name])
+                yield self._orders.remove("sweep", stray.host, {stray.name: 0})
 
 
 def _why_overdue(instance: Instance) -> StateReason:
