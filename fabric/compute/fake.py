@@ -303,7 +303,7 @@ class FakeHypervisor:
 
     def _shut_down(self, id: str, force: bool, order: int) -> Deferred[None]:
         self._abandon(id, "it was shut down")
-        guest = self._guests.get(id)
+        guest = self._arrival(id)
         if guest is None:
             return succeed(None)
         if guest.state == "running" and not force and self._options.stop_seconds:
@@ -318,6 +318,7 @@ class FakeHypervisor:
 
     def _destroy(self, id: str) -> None:
         self._abandon(id, "it was destroyed")
+        self._arrival(id)
         self._journal.remove(id)
 
     def _attach_disk(self, disk: DiskOrder) -> None:

@@ -5,6 +5,7 @@ What a compute worker remembers of its machines, to know old orders from new.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import attrs
 
@@ -27,6 +28,7 @@ class Machines:
         self.changes = 0
         self._here: dict[str, Domain] = {}
         self._past: OrderedDict[str, MachineReport] = OrderedDict()
+        self._expected: set[str] = set()
 
     def get(self, id: str) -> Domain | None:
         """The machine, None when it is not here."""
@@ -40,7 +42,21 @@ class Machines:
             there are; else only those are believed that nobody knew.
         """
         here = {domain.id: domain for domain in found}
+        self._expected -= here.keys()
         self._here = here if still else here | self._here
+
+    def expect(self, id: str) -> None:
+        """It may come from another host at any time: until then only the driver knows whether it is here."""
+        if id not in self._here:
+            self._expected.add(id)
+
+    def expected(self, ids: Iterable[str]) -> bool:
+        """Whether one of these may have come, and the driver was not asked since."""
+        return not self._expected.isdisjoint(ids)
+
+    def forget(self, id: str) -> None:
+        """It does not come."""
+        self._expected.discard(id)
 
     def runs(self, id: str, order: int, addresses: tuple[str, ...]) -> MachineReport:
         """It was brought up: what is to be reported of it."""
@@ -63,6 +79,7 @@ class Machines:
     def ended(self, report: MachineReport) -> MachineReport:
         """It is not here any more, and C{report} is the last that is told of it."""
         self.changes += 1
+        self.forget(report.id)
         here = self._here.pop(report.id, None)
         past = self._past.get(report.id)
         # What an old order finds must not make the last one forgotten.

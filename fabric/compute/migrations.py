@@ -106,6 +106,7 @@ class Migrations:
         networks, plugs = network_orders([order])
         yield self._network(self._host, context).attach(networks, plugs)
         self._faults.reach("compute.receive_attached")
+        self._machines.expect(order.id)
         connection = yield self._driver.receive(order)
         self._faults.reach("compute.received_machine")
         return connection  # type: ignore[no-any-return]
@@ -116,6 +117,7 @@ class Migrations:
         if domain is None or domain.state != "running":
             yield self._driver.destroy(id)
             yield self._network(self._host, context).detach([id])
+            self._machines.forget(id)
 
     @inlineCallbacks
     def _moved(self, order: MigrationOrder, context: Context) -> Generator[Deferred[Any], Any, None]:

@@ -202,11 +202,25 @@ class ComputeWorker(Answers):
         try:
             if turn.ready is not None:
                 yield turn.ready
+            if self._machines.expected([order.id for order in orders]):
+                yield self._see_arrivals()
             yield act(orders, turn, context)
         finally:
             turn.leave_all()
         yield self._reporter.confirmed()
         self._faults.reach("compute.reported")
+
+    @inlineCallbacks
+    def _see_arrivals(self) -> Generator[Deferred[Any], Any, None]:
+        """
+        What came from another host has a disk, and had orders there.
+
+        @raise Unavailable: the driver does not tell; the order is to be repeated.
+        """
+        try:
+            yield self.learn()
+        except DriverFailure as error:
+            raise Unavailable(service="the hypervisor", why=error.what) from error
 
     @inlineCallbacks
     def _run(

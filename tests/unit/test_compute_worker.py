@@ -19,7 +19,7 @@ from fabric.compute.fake import FakeHypervisor
 from fabric.compute.interface import Domain, IComputeWorker
 from fabric.compute.service import ComputeService
 from fabric.compute.worker import ComputeWorker
-from fabric.errors import NotFound
+from fabric.errors import NotFound, Unavailable
 from fabric.faults import IFaults
 from fabric.model.codec import encode
 from fabric.network.fake import FakeNetwork
@@ -457,6 +457,29 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.host.settle()
         self.successResultOf(ran)
         self.assertEqual(self.controller.told(), [(machine(1).id, 1, "failed")])
+
+    def test_arrival_keeps_its_disk(self):
+        """A machine that came from another host, and fails to start here, keeps its disk."""
+        other = FakeHypervisor(self.mktemp(), self.clock, Fake(boot_seconds=0, stop_seconds=0))
+        other.start(self.worker)
+        self.successResultOf(other.spawn(machine(1)))
+        self.successResultOf(other.shut_down(machine(1).id, True, 2))
+        ready = self.worker.receive(encode(machine(1, 2)), context=CONTEXT)
+        self.host.settle()
+        self.successResultOf(other.migrate(machine(1).id, self.successResultOf(ready)))
+        self.host.hypervisor.rehearsal.tell("spawn fail")
+        self.run_machines(machine(1, 3))
+        self.assertEqual(self.controller.told(), [(machine(1).id, 3, "failed")])
+        self.assertEqual(self.states(), [(machine(1).id, "stopped", 3)])
+
+    def test_arrival_unseen(self):
+        """While the driver does not say whether it came, its orders wait."""
+        self.worker.receive(encode(machine(1, 2)), context=CONTEXT)
+        self.host.settle()
+        self.host.hypervisor.rehearsal.tell("domains fail")
+        self.failureResultOf(self.worker.run([encode(machine(1, 3))], context=CONTEXT), Unavailable)
+        self.run_machines(machine(1, 3))
+        self.assertEqual(self.states(), [(machine(1).id, "running", 3)])
 
     def test_start_fails(self):
         """A stopped machine that does not start keeps its disk."""
