@@ -292,3 +292,15 @@ class DriverTests(TestCase):
         """A host that can't have networks says so at the start."""
         self.parts.broken.add("open")
         yield self.assertFailure(self.made(self.mktemp()).start(), DriverFailure)
+
+    @inlineCallbacks
+    def test_kernel_mended(self):
+        """One that could not, and was mended, starts when that is tried again."""
+        driver = self.made(self.mktemp())
+        self.parts.broken.add("open")
+        yield self.assertFailure(driver.start(), DriverFailure)
+        self.parts.broken.clear()
+        yield driver.start()
+        self.addCleanup(driver.stop)
+        yield driver.express(NETWORK)
+        self.assertIn(NETWORK.id, self.parts.bridges)

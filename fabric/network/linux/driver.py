@@ -83,7 +83,8 @@ class LinuxNetwork:
         self._uplinks = uplinks or Uplinks()
         self._public = public_interface
         self._watch = Periodic("filters", VERIFY_SECONDS, filters.verify, reactor, first=VERIFY_SECONDS)
-        self._threads = ThreadPool(1, 1, "network")  # one: the kernel is told one thing after the other
+        self._threads = _thread()
+        self._ending: object = None
         self._one_by_one = DeferredLock()
         self._waiting: list[_Verb] = []
         self._host = HostNetwork()
@@ -96,8 +97,11 @@ class LinuxNetwork:
     def start(self) -> Generator[Deferred[Any], Any, None]:
         """See L{INetworkDriver.start}.  Makes everything that is missing."""
         self._host = self._state.load()
+        if self._threads.joined:  # by a start that failed; a pool that was stopped takes no more work
+            self._threads = _thread()
         self._threads.start()
-        self._reactor.addSystemEventTrigger("during", "shutdown", self._end_threads)  # else they keep the process
+        if self._ending is None:  # else they keep the process
+            self._ending = self._reactor.addSystemEventTrigger("during", "shutdown", self._end_threads)
         try:
             v6 = any(network.cidr_v6 for network in self._host.networks.values())
             yield self._in_thread(self._links.open, v6)
@@ -317,3 +321,8 @@ class LinuxNetwork:
 
     def _in_thread(self, call: Any, *arguments: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *arguments)
+
+
+def _thread() -> ThreadPool:
+    """One: the kernel is told one thing after the other."""
+    return ThreadPool(1, 1, "network")
