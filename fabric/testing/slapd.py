@@ -185,10 +185,10 @@ class Slapd:
     def _replacements(self) -> list[tuple[str, str]]:
         here, limit = self.directory, self._page_limit
         return [
-            (r"/etc/cloud-fabric/ldap/fabric.schema", str(EXAMPLES / "fabric.schema")),
+            (r"/etc/fabric/ldap/fabric.schema", str(EXAMPLES / "fabric.schema")),
             (r"/run/slapd", str(here)),
             (r"/etc/ssl/certs/ca-certificates.crt", str(here / "ca.crt")),
-            (r"/etc/cloud-fabric/ldap/server", str(here / "server")),
+            (r"/etc/fabric/ldap/server", str(here / "server")),
             (r"^security .*", ""),
             (
                 r"^sizelimit .*",
