@@ -202,7 +202,7 @@ class NetworkWorker:
     def regroup(self, ports: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
         """See L{INetworkWorker.regroup}."""
         orders = {port["instance"]: (port["order"], tuple(port["groups"])) for port in ports}
-        return self._groups.regroup(orders, context.request_id)
+        return self._turns.run_all(orders, partial(self._groups.regroup, orders, context.request_id))
 
     @inlineCallbacks
     def describe_groups(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:

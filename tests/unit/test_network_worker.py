@@ -75,6 +75,32 @@ class NetworkWorkerTests(SynchronousTestCase):
         self.successResultOf(attached)
         self.assertEqual(sorted(self.ports(), key=lambda port: port.mac), [plug(1), plug(2)])
 
+    def test_slow_regroup_undoes_no_detach(self):
+        """A machine that is detached while its groups are changed has no port afterwards."""
+        self.successResultOf(self.attach([NETWORK], [plug(1)]))
+        self.driver.rehearsal.tell(f"plug slow 3 {plug(1).instance}")
+        regrouped = self.regroup(plug(1).instance, 2, "sg-b")
+        detached = self.worker.detach([plug(1).instance])
+        self.clock.pump([3.0, 0.1])
+        self.successResultOf(regrouped)
+        self.successResultOf(detached)
+        self.assertEqual(self.ports(), [])
+
+    def test_regroup_while_attaching(self):
+        """Groups that a machine is put into while its ports are attached are its groups afterwards."""
+        self.successResultOf(self.attach([NETWORK], []))
+        self.driver.rehearsal.tell(f"plug slow 3 {plug(1).instance}")
+        attached = self.attach([NETWORK], [plug(1)])
+        regrouped = self.regroup(plug(1).instance, 2, "sg-b")
+        self.clock.pump([3.0, 0.1, 3.0])
+        self.successResultOf(attached)
+        self.successResultOf(regrouped)
+        self.assertEqual(self.ports(), [attrs.evolve(plug(1), groups=("sg-b",), groups_order=2)])
+
+    def regroup(self, instance, order, *groups):
+        """Order it."""
+        return self.worker.regroup([{"instance": instance, "order": order, "groups": list(groups)}])
+
     def test_driver_that_hangs(self):
         """A machine's next order has its turn when the driver does not answer in time."""
         self.driver.rehearsal.tell("unplug hang")
