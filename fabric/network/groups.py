@@ -42,7 +42,8 @@ class HostGroups:
         """
         See L{fabric.network.interface.INetworkWorker.regroup}.
 
-        @param orders: by instance.
+        @param orders: by instance.  Nobody may plug or unplug their ports
+            meanwhile, since they are looked at and then plugged.
         """
         return self._one_by_one.run(self._regroup, orders, request_id)
 
@@ -62,8 +63,8 @@ class HostGroups:
     def _apply(self, groups: Sequence[GroupOrder], whole: int, request_id: str) -> Generator[Deferred[Any], Any, None]:
         here = {group.id: group for group in (yield self._driver.groups())}
         wanted = after(here, groups, whole)
-        if wanted != here:
-            yield self._driver.apply_groups(list(wanted.values()))
+        # Also when they are the same: the driver may know them, and have failed to enforce them.
+        yield self._driver.apply_groups(list(wanted.values()))
         self._faults.reach("network.groups_applied")
         self.log.debug("{request_id}: {count} security groups", request_id=request_id, count=len(wanted))
 
@@ -73,11 +74,10 @@ class HostGroups:
         here = [port for port in present if port.instance in orders]
         for instance in {port.instance for port in here}:
             self._regrouped[instance] = max(orders[instance], self._regrouped.get(instance, orders[instance]))
-        changed = [new for old, new in zip(here, self.latest(here), strict=True) if new != old]
-        if changed:
-            yield self._driver.plug(changed)
+        if here:
+            yield self._driver.plug(self.latest(here))
         self._faults.reach("network.regrouped")
-        self.log.debug("{request_id}: {count} ports in other groups", request_id=request_id, count=len(changed))
+        self.log.debug("{request_id}: {count} ports told their groups", request_id=request_id, count=len(here))
 
 
 def after(here: Mapping[str, GroupOrder], groups: Iterable[GroupOrder], whole: int) -> dict[str, GroupOrder]:

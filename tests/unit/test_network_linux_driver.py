@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallback
 from twisted.trial.unittest import TestCase
 
 from fabric.errors import DriverFailure, NotFound
+from fabric.faults import NoFaults
+from fabric.network.groups import HostGroups
 from fabric.network.linux.driver import LinuxNetwork
 from fabric.network.linux.plan import bridge
 from fabric.testing.network import NETWORK, OTHER, PEERS, WEB, floating, plug
@@ -225,6 +227,20 @@ class DriverTests(TestCase):
         self.parts.broken.clear()
         yield self.driver.plug([plug(1)])
         self.assertEqual(list(self.parts.filtered[-1].ports.values()), [plug(1)])
+
+    @inlineCallbacks
+    def test_no_filters_for_groups(self):
+        """An order about groups that was not enforced has not succeeded when it comes again, until it is."""
+        groups = HostGroups(self.driver, NoFaults())
+        yield self.driver.express(NETWORK)
+        yield self.driver.plug([plug(1)])
+        self.parts.broken.add("filters")
+        for _ in range(2):
+            yield self.assertFailure(groups.apply([WEB], 0, "r"), DriverFailure)
+            yield self.assertFailure(groups.regroup({plug(1).instance: (5, (WEB.id,))}, "r"), DriverFailure)
+        self.parts.broken.clear()
+        yield groups.apply([WEB], 0, "r")
+        self.assertEqual(list(self.parts.filtered[-1].groups), [WEB.id])
 
     @inlineCallbacks
     def test_torn_down(self):
