@@ -10,6 +10,7 @@ reports are on their way, so what a crash interrupts comes again.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -90,6 +91,7 @@ class ComputeWorker(Answers):
         self._slots = DeferredSemaphore(concurrency)
         self._turns = Turns(clock)
         self._machines = Machines()
+        self._unsaid: dict[str, tuple[Domain, str, bool]] = {}
         self._reporter = Reporter(host, queue, clock, linger)
         self._disks = Disks(host, driver, queue, clock, self._faults, self._turns)
         self._captures = Captures(
@@ -173,9 +175,32 @@ class ComputeWorker(Answers):
     # News of the guests' own.
 
     def domain_changed(self, domain: Domain, reason: str, own: bool) -> None:
-        """See L{IDomainWatcher.domain_changed}; orders speak for themselves."""
-        if self._turns.busy(domain.id):
+        """
+        See L{IDomainWatcher.domain_changed}.  While orders to it are carried
+        out this waits: they may lead to something else, which is reported then.
+        """
+        if not self._turns.busy(domain.id):
+            self._changed(domain, reason, own)
             return
+        if domain.id not in self._unsaid:
+            waiting = self._turns.run(domain.id, partial(self._say, domain.id))
+            waiting.addErrback(lambda failure: self.log.failure("{id}: not looked at", failure, id=domain.id))
+        self._unsaid[domain.id] = (domain, reason, own)
+
+    @inlineCallbacks
+    def _say(self, id: str) -> Generator[Deferred[Any], Any, None]:
+        """Report what was heard of a guest while it had orders, if it is so still and they did not make it so."""
+        heard, reason, own = self._unsaid.pop(id)
+        known = self._machines.get(id)
+        if known is None or _runs(known) == _runs(heard):
+            return
+        domains = yield self._driver.domains()
+        found = next((domain for domain in domains if domain.id == id), attrs.evolve(known, state="stopped"))
+        if _runs(found) == _runs(heard):
+            self._changed(found, reason, own)
+
+    def _changed(self, domain: Domain, reason: str, own: bool) -> None:
+        """Report what a guest did by itself."""
         self.log.info(
             "{host}: {id} is {state}: {reason}", host=self._host, id=domain.id, state=domain.state, reason=reason
         )
@@ -474,3 +499,7 @@ class ComputeWorker(Answers):
         self.log.warn("{request_id}: {id} could not be {what}: {error}", **names)
         if not isinstance(error, FabricError):
             self.log.failure("{request_id}: {id}", Failure(error), **names)
+
+
+def _runs(domain: Domain) -> bool:
+    return domain.state == "running"

@@ -600,6 +600,34 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.assertEqual(self.controller.told()[-1], (machine(1).id, 0, "stopped"))
         self.assertEqual(self.controller.last()["code"], "Server.InternalError")
 
+    def test_guest_ends_during_order(self):
+        """A guest that ends while an order is carried out that says nothing of it is reported afterwards, once."""
+        for deed, code in (("halt", "Client.InstanceInitiatedShutdown"), ("crash", "Server.InternalError")):
+            self.run_machines(machine(1, 1 if deed == "halt" else 2))
+            self.controller.casts.clear()
+            self.host.hypervisor.rehearsal.tell("capture slow 3")
+            order = {"id": machine(1).id, "image": "ami-" + deed, "restart": False}
+            copied = self.worker.capture([order], context=CONTEXT)
+            self.host.settle(1)
+            self.host.hypervisor.rehearsal.tell(f"{deed} {machine(1).id}")
+            self.host.settle(10)
+            self.successResultOf(copied)
+            self.assertEqual(self.controller.told(), [(machine(1).id, 0, "stopped")])
+            self.assertEqual(self.controller.last()["code"], code)
+            self.host.hypervisor.rehearsal.forget()
+
+    def test_guest_ends_before_order(self):
+        """A guest that ended while orders to it waited is reported as what they make of it."""
+        self.run_machines(machine(1))
+        self.host.hypervisor.rehearsal.tell("capture slow 3")
+        self.worker.capture([{"id": machine(1).id, "image": "ami-1", "restart": False}], context=CONTEXT)
+        self.worker.run([encode(machine(1, 2))], context=CONTEXT)
+        self.host.settle(1)
+        self.controller.casts.clear()
+        self.host.hypervisor.halt(machine(1).id)
+        self.host.settle(10)
+        self.assertEqual(self.controller.told(), [(machine(1).id, 2, "running")])
+
     def test_claim(self):
         """Claimed instances are asked to be placed here."""
         self.see(self.worker.claim(["i-1", "i-2"], context=CONTEXT))
