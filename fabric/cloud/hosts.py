@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from fabric.cloud.access import Caller
 from fabric.cloud.retry import until_written
-from fabric.errors import AlreadyExists, NotFound
+from fabric.errors import AlreadyExists, Conflict, NotFound
 from fabric.model.host import Capacity, Service, Stray
 from fabric.model.instance import Instance
 from fabric.model.record import ALL
@@ -122,7 +122,10 @@ class Hosts:
                 continue
             transaction = self._store.transaction("liveness")
             transaction.update(stored, attrs.evolve(service, alive=alive, fenced=service.fenced and not alive))
-            yield self._store.commit(transaction)
+            try:
+                yield self._store.commit(transaction)
+            except Conflict:
+                continue  # another controller was quicker, or an operator; the next look sees what is left
             self.log.warn(
                 "{service} is {what}", service=service.id, what="back" if alive else "dead: no report from it"
             )
