@@ -10,12 +10,13 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 
+from fabric.cloud.associations import KEEPS
 from fabric.model.address import Address, associated
 from fabric.model.instance import Instance, with_disk, without_disk
 from fabric.model.volume import Volume, attachment_moved, disk_of
 from fabric.store.interface import IStore, Transaction
 
-KEPT = ("attaching", "attached")
+CARRIED = ("attaching", "attached")
 """The states of attachments that go with the instance; of the others the guest, which is gone, has let go."""
 
 
@@ -52,7 +53,8 @@ def follow(
 def _addresses(
     store: IStore, transaction: Transaction, moved: dict[str, Instance], review_at: float
 ) -> Generator[Deferred[Any], Any, list[Address]]:
-    held = sorted({each.public.allocation for each in moved.values() if each.public and each.host})
+    kept = [each for each in moved.values() if each.host and each.state in KEEPS]  # the others lose them in this write
+    held = sorted({each.public.allocation for each in kept if each.public})
     if not held:
         return []
     found = yield store.read(Address, held)
@@ -76,7 +78,7 @@ def _followed(volume: Volume, host: str, now: float, review_at: float) -> Volume
     attachment = volume.attachment
     assert attachment is not None, volume.id
     order = volume.order + 1
-    if attachment.state not in KEPT:
+    if attachment.state not in CARRIED:
         return attrs.evolve(attachment_moved(volume, "let_go", now), order=order)
     return attrs.evolve(
         volume, order=order, review_at=review_at, attachment=attrs.evolve(attachment, host=host, order=order)
