@@ -111,10 +111,8 @@ class Sweep:
                 settled = attrs.evolve(stored.record, regrouped=(), regroup_at=0.0)
                 yield self._write(stored, settled)
                 continue
-            if stored.record.migration is not None and stored.record.live:
-                later = yield self._write(stored, attrs.evolve(stored.record, review_at=now + self._resend_after))
-                if later is not None and later.host in alive:
-                    yield self._orders.migrate("sweep", [later])
+            if stored.record.migration is not None:
+                yield self._moving(stored, alive, now)
                 continue
             record = yield self._write(stored, self._next(stored.record, now))
             if record is not None and _waits(record) and (not record.host or record.host in alive):
@@ -122,6 +120,21 @@ class Sweep:
         if send:
             self.log.info("sending {count} orders again", count=len(send))
             yield self._orders.resend("sweep", send)
+
+    @inlineCallbacks
+    def _moving(
+        self, stored: Stored[Instance], alive: frozenset[str], now: float
+    ) -> Generator[Deferred[Any], Any, None]:
+        """
+        Have it found out where one is that is being moved, also when what its
+        user ordered meanwhile has waited for that too long and is over.
+        """
+        record = attrs.evolve(stored.record, review_at=now + self._resend_after)
+        if is_overdue(record, now):
+            record = self._next(record, now) or record
+        later = yield self._write(stored, record)
+        if later is not None and later.host in alive:
+            yield self._orders.migrate("sweep", [later])
 
     def _next(self, instance: Instance, now: float) -> Instance | None:
         """

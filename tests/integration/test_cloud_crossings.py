@@ -8,19 +8,27 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from fabric.cloud.addresses import Named
 from fabric.cloud.adoption import Adoption
 from fabric.cloud.assembly import Rules
+from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import LaunchSpec
 from fabric.cloud.orders import Orders
 from fabric.cloud.reports import Reports
 from fabric.cloud.volume_orders import VolumeOrders
+from fabric.compute.interface import MachineReport
 from fabric.faults import NoFaults
-from fabric.model.instance import Instance
+from fabric.model.address import Address
+from fabric.model.codec import encode
+from fabric.model.host import Capacity
+from fabric.model.instance import Instance, Migration
 from fabric.store.interface import Page, Query, Stored
 from fabric.testing.cloud import CALLER, SAMPLE, CloudUnderTest, make_cloud
+from fabric.testing.store import make_store
 
 Test = Generator[Deferred[Any], Any, None]
 
@@ -128,3 +136,94 @@ class AdoptionTests(TestCase):
         yield self.adoption(PastStore(self.cloud.store)).adopt("test", "node1", [domain])
         self.assertTrue((yield self.here(self.made.id)))
         yield self.cloud.sound()
+
+
+class MoveTests(TestCase):
+    """
+    An instance that is being moved to a host that does not answer.
+    """
+
+    timeout = 60
+
+    @inlineCallbacks
+    def setUp(self) -> Test:
+        """It has a floating address, and ends when it shuts itself down."""
+        self.cloud: CloudUnderTest = yield make_cloud(self, rules=Rules(ready_keys=0, resend_after=0.5))
+        yield self.cloud.cloud.ranges.ensure("public", "203.0.113.0/28")
+        spec = LaunchSpec(SAMPLE, "m1.tiny", shutdown_behavior="terminate")
+        [self.made] = yield self.cloud.cloud.instances.run(CALLER, spec)
+        yield self.cloud.until_state("running", self.made.id)
+        self.address = yield self.cloud.cloud.addresses.allocate(CALLER)
+        yield self.cloud.cloud.addresses.associate(CALLER, Named(allocation=self.address.id), self.made.id)
+        [stored] = yield self.cloud.store.read(Instance, [self.made.id])
+        self.order = stored.record.order + 1
+        migration = Migration("elsewhere", self.order, self.cloud.reactor.seconds())
+        yield self.write(stored, order=self.order, migration=migration, review_at=self.cloud.reactor.seconds() + 3600)
+
+    def write(self, stored: Any, **changes: Any) -> Deferred[Any]:
+        """Have it be so."""
+        transaction = self.cloud.store.transaction("test")
+        transaction.update(stored, attrs.evolve(stored.record, **changes))
+        return self.cloud.store.commit(transaction)
+
+    @inlineCallbacks
+    def test_ends_when_it_was_not_moved(self) -> Test:
+        """That it was not moved, and then shut itself down, may be told at once."""
+        reports = [
+            MachineReport(self.made.id, self.order, "not_moved"),
+            MachineReport(self.made.id, 0, "stopped", "Client.InstanceInitiatedShutdown"),
+        ]
+        yield self.cloud.assembly.worker.report_machines("node1", [encode(each) for each in reports])
+        [instance] = yield self.cloud.until_state("terminated", self.made.id)
+        self.assertIsNone(instance.public)
+        yield self.cloud.until(self.leads_nowhere)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def leads_nowhere(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether the address is on no host, and state knows."""
+        [stored] = yield self.cloud.store.read(Address, [self.address.id])
+        return stored.record.settled and not (yield self.cloud.hosts["node1"].network.floating())
+
+    @inlineCallbacks
+    def test_is_over_in_time(self) -> Test:
+        """One that is terminated while nobody says where it is is terminated for its user when the time is over."""
+        host = self.cloud.hosts["node1"]
+        yield host.stop()
+        yield self.cloud.cloud.instances.terminate(CALLER, [self.made.id])
+        [stored] = yield self.cloud.store.read(Instance, [self.made.id])
+        long_ago = self.cloud.reactor.seconds() - 3000.0
+        yield self.write(stored, changed_at=long_ago, review_at=long_ago)
+        [instance] = yield self.cloud.until_state("terminated", self.made.id)
+        self.assertTrue(instance.on_host)
+        used = yield self.cloud.store.counters([f"quota:{CALLER.project}:instances"])
+        self.assertEqual(set(used.values()), {0})
+        self.cloud.add_host("node1", directory=host.directory)
+        self.cloud.add_host("elsewhere")
+        yield self.cloud.until(self.is_gone)
+        self.assertEqual((yield self.cloud.hosts["node1"].hypervisor.domains()), [])
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def is_gone(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether no host has anything of it."""
+        [instance] = yield self.cloud.get(self.made.id)
+        return not instance.on_host
+
+
+class HostTests(TestCase):
+    """
+    Several controllers that look at the same.
+    """
+
+    @inlineCallbacks
+    def test_silent_for_two(self) -> Test:
+        """Two controllers that find the same services silent at once both go on to the others."""
+        store = yield make_store(self, None)
+        clock = Clock()
+        hosts = Hosts(store, clock)
+        for name in ("a", "b", "c"):
+            yield hosts.report("compute", name, "nova", 0.0, Capacity())
+        clock.advance(1000.0)
+        yield gatherResults([Hosts(store, clock).review(), Hosts(store, clock).review()], consumeErrors=True)
+        self.assertEqual((yield hosts.alive()), frozenset())
