@@ -9,10 +9,11 @@ import threading
 import time
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from fabric.compute.libvirt.connection import Connection
+from fabric.compute.libvirt.watch import Watch
 from fabric.errors import DriverFailure
 
 
@@ -84,6 +85,34 @@ class ConnectionTests(TestCase):
         yield connection.start()
         failure = yield self.assertFailure(connection.call(lambda opened: opened.lookupByName("x")), DriverFailure)
         self.assertIn("not found", failure.what)
+
+    @inlineCallbacks
+    def test_given_up(self):
+        """An order that is given up is answered at once; the guest's next one waits for what a thread still does."""
+        connection = self.make()
+        yield connection.start()
+        watch, began, go_on, done = Watch(reactor, None), Deferred(), threading.Event(), []
+
+        def work(opened):
+            reactor.callFromThread(began.callback, None)
+            go_on.wait(30)
+            done.append("first")
+
+        @inlineCallbacks
+        def steps():
+            yield connection.call(work)
+            done.append("what comes after")
+
+        first = watch.order("i-1", steps)
+        yield began
+        first.cancel()
+        yield self.assertFailure(first, CancelledError)
+        second = watch.order("i-1", lambda: connection.call(lambda opened: done.append("second")))
+        yield connection.call(lambda opened: None)
+        self.assertEqual(done, [])
+        go_on.set()
+        yield second
+        self.assertEqual(done, ["first", "second"])
 
     @inlineCallbacks
     def test_not_there(self):

@@ -11,9 +11,8 @@ from threading import Thread
 from typing import Any, TypeVar
 
 import libvirt
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -32,6 +31,29 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 class Lost(Exception):
     """The connection broke under a call."""
+
+
+class _InThread(Deferred[T]):
+    """
+    What a thread is doing.
+    """
+
+    _unwanted = False
+
+    def cancel(self) -> None:
+        """Let it fail when the thread is done: until then what comes next has to wait."""
+        if self.called:
+            super().cancel()
+        self._unwanted = True
+
+    def end(self, success: bool, result: Any) -> None:
+        """The thread is done."""
+        if self._unwanted:
+            self.errback(CancelledError())
+        elif success:
+            self.callback(result)
+        else:
+            self.errback(result)
 
 
 class Connection:
@@ -109,9 +131,17 @@ class Connection:
         """
         Call what blocks, and needs no libvirt, in one of the threads.
 
+        @return: to be cancelled when it is not wanted any more: that ends when
+            the thread is done, since nothing can stop it.
         @raise DriverFailure: a file can't be had.
         """
-        return deferToThreadPool(self._reactor, self._pool, _filed, function, *args)
+        done: _InThread[T] = _InThread()
+
+        def ended(success: bool, result: Any) -> None:
+            self._reactor.callFromThread(done.end, success, result)
+
+        self._pool.callInThreadWithCallback(ended, _filed, function, *args)
+        return done
 
     @inlineCallbacks
     def call(self, function: Callable[..., T], *args: Any) -> Generator[Deferred[Any], Any, T]:

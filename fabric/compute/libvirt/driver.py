@@ -29,6 +29,7 @@ from fabric.errors import DriverFailure, NotFound
 from fabric.image.interface import IImageCache, IKeepsCaptures
 from fabric.model.host import Capacity
 from fabric.settings import Libvirt
+from fabric.turns import apart
 
 FORCED_SECONDS = 5.0
 """How long a guest may hold on to a volume that is taken by force."""
@@ -100,9 +101,12 @@ class LibvirtHypervisor:
         self._watch.tell(None)
         return self._connection.stop()
 
-    @inlineCallbacks
-    def capacity(self) -> Generator[Deferred[Any], Any, Capacity]:
+    def capacity(self) -> Deferred[Capacity]:
         """See L{IComputeDriver.capacity}."""
+        return apart(self._capacity())
+
+    @inlineCallbacks
+    def _capacity(self) -> Generator[Deferred[Any], Any, Capacity]:
         disk = yield self._connection.work(self._store.total_gb)
         gpus = yield self._connection.work(graphics.offered, self._sysfs)
         return (  # type: ignore[no-any-return]
@@ -114,9 +118,12 @@ class LibvirtHypervisor:
             raise DriverFailure(what="libvirt was not opened yet")
         return self._abilities
 
-    @inlineCallbacks
-    def domains(self) -> Generator[Deferred[Any], Any, list[Domain]]:
+    def domains(self) -> Deferred[list[Domain]]:
         """See L{IComputeDriver.domains}."""
+        return apart(self._domains())
+
+    @inlineCallbacks
+    def _domains(self) -> Generator[Deferred[Any], Any, list[Domain]]:
         changes = self._bases.changes
         found = yield self._connection.call(guests.look_at_all)
         for each in found:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from fabric.compute.driver import IDomainWatcher
 from fabric.compute.interface import Domain
 from fabric.errors import DriverFailure
-from fabric.turns import Turns
+from fabric.turns import Turns, apart
 
 Seen = tuple[Domain, str, bool]
 """A guest as it is, why it is so, and whether by the guest's own doing."""
@@ -73,9 +73,10 @@ class Watch:
 
         @param state: as of L{Domain}, how the guest is then; C{gone} for one
             that is not there any more, empty for as before.
-        @return: what C{work} returns.
+        @return: what C{work} returns.  Cancelled, it fails at once, but the
+            turn ends when C{work} has ended.
         """
-        return self._turns.run(id, partial(self._ordered, id, work, state, condition))
+        return apart(self._turns.run(id, partial(self._ordered, id, work, state, condition)))
 
     def heard(self, id: str) -> None:
         """There is news of a guest: have a look at it."""
