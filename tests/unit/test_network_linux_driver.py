@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import attrs
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, inlineCallbacks, succeed
 from twisted.trial.unittest import TestCase
 
 from fabric.errors import DriverFailure, NotFound
 from fabric.faults import NoFaults
 from fabric.network.groups import HostGroups
+from fabric.network.interface import device_name
 from fabric.network.linux.driver import LinuxNetwork
 from fabric.network.linux.plan import bridge
 from fabric.testing.network import NETWORK, OTHER, PEERS, WEB, floating, plug
@@ -29,7 +30,9 @@ class Parts:
         self.broken = set()
         self.bridges = {}
         self.unsound = set()
+        self.joined = {}
         self.served = {}
+        self.restarted = []
         self.filtered = []
         self.answers = []
         self.held = None
@@ -56,11 +59,14 @@ class Parts:
             raise DriverFailure(f"{wanted.name} is broken")
         new = wanted.network not in self.bridges
         self.bridges[wanted.network] = wanted
+        if "uplink" in self.broken:
+            raise DriverFailure("there is no uplink")
         self.unsound.discard(wanted.network)
         return new
 
     def join(self, wanted, taps):
         """As links."""
+        self.joined[wanted.network] = list(taps)
 
     def intact(self, wanted):
         """As links."""
@@ -74,6 +80,7 @@ class Parts:
                 failures[network.id] = DriverFailure("no dnsmasq")
             else:
                 self.served[network.id] = sorted(port.mac for port in ports if port.network == network.id)
+                self.restarted += [network.id] if network.id in anew else []
         return succeed(failures)
 
     def remove(self, network):
@@ -249,6 +256,61 @@ class DriverTests(TestCase):
         self.parts.unsound.add(NETWORK.id)
         yield self.driver.express(NETWORK)
         self.assertEqual(self.parts.unsound, set())
+
+    @inlineCallbacks
+    def tear_down(self):
+        """Have a bridge with a port, and then none."""
+        yield self.driver.express(DHCP)
+        yield self.driver.plug([plug(1)])
+        self.parts.bridges.clear()
+        self.parts.unsound.add(DHCP.id)
+        self.parts.joined.clear()
+        self.parts.restarted.clear()
+
+    @inlineCallbacks
+    def assert_connected(self):
+        """Once it can be had, the bridge that is made in place of another has its taps and a DHCP server of its own."""
+        self.parts.broken.clear()
+        for _ in range(2):
+            yield self.driver.express(DHCP)
+        self.assertIn(device_name(plug(1).mac), self.parts.joined[DHCP.id])
+        self.assertEqual(self.parts.restarted, [DHCP.id])
+
+    @inlineCallbacks
+    def test_torn_down_without_uplink(self):
+        """A bridge that was made again in two tries has its guests again, and DHCP."""
+        yield self.tear_down()
+        self.parts.broken.add("uplink")
+        yield self.assertFailure(self.driver.express(DHCP), DriverFailure)
+        yield self.assert_connected()
+
+    @inlineCallbacks
+    def test_torn_down_without_filters(self):
+        """A bridge that was made again before something else failed has DHCP when that is mended."""
+        for part in ("filters", "dhcp"):
+            yield self.tear_down()
+            self.parts.broken.add(part)
+            yield self.assertFailure(
+                gatherResults([self.driver.express(DHCP), self.driver.plug([plug(2)])], consumeErrors=True), FirstError
+            )
+            self.parts.broken.clear()
+            yield self.driver.unplug([plug(2).instance])
+            yield self.assert_connected()
+
+    @inlineCallbacks
+    def test_killed_before_joining(self):
+        """The next process connects guests to a bridge that the last one had just made."""
+        directory = self.mktemp()
+        first = self.made(directory)
+        yield first.start()
+        yield first.express(DHCP)
+        yield first.plug([plug(1)])
+        yield first.stop()
+        self.parts.joined.clear()
+        second = self.made(directory)
+        yield second.start()
+        yield second.stop()
+        self.assertEqual(self.parts.joined, {DHCP.id: [device_name(plug(1).mac)]})
 
     @inlineCallbacks
     def test_restarted(self):

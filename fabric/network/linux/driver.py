@@ -90,6 +90,7 @@ class LinuxNetwork:
         self._host = HostNetwork()
         self._touched: set[str] = set()
         self._made: dict[str, Bridge] = {}
+        self._anew: set[str] = set()
         self._filtered: HostNetwork | None = None
         self._answers: frozenset[str] | None = None
 
@@ -248,7 +249,7 @@ class LinuxNetwork:
         for id in gone:
             yield self._leases.remove(id)
         wanted = {id: bridge(network, self._uplinks) for id, network in host.networks.items()}
-        failures, anew = yield self._in_thread(self._link, gone, wanted, looks)
+        failures: Failures = yield self._in_thread(self._link, gone, wanted, looks)
         ready = [network for id, network in host.networks.items() if id not in failures and is_gateway(network)]
         if self._filtered is not host:
             # An address that leads nowhere is not to be the host's own even for a moment: it would answer.
@@ -257,20 +258,18 @@ class LinuxNetwork:
             self._filtered = None
             yield self._filters.apply(host)
             self._filtered = host
-        failures |= yield self._leases.ensure(ready, host.ports.values(), anew, self._in_thread)
+        failures |= yield self._leases.ensure(ready, host.ports.values(), frozenset(self._anew), self._in_thread)
+        self._anew.intersection_update(failures)
         yield self._answer_for(frozenset(host.floating))
-        return failures  # type: ignore[no-any-return]
+        return failures
 
-    def _link(
-        self, gone: Sequence[str], wanted: dict[str, Bridge], looks: frozenset[str]
-    ) -> tuple[Failures, frozenset[str]]:
+    def _link(self, gone: Sequence[str], wanted: dict[str, Bridge], looks: frozenset[str]) -> Failures:
         """
         In the thread: have these bridges, and none of networks that are gone.
-
-        @return: what failed, and which bridges were not there before.
+        Those that may not be the ones that their taps and DHCP servers knew
+        are noted as such, until their DHCP servers are told.
         """
         failures: Failures = {}
-        anew = set()
         for id in gone:
             self._links.remove(id)
             self._made.pop(id, None)
@@ -279,16 +278,19 @@ class LinuxNetwork:
             if self._made.get(id) == each and not (id in looks and not self._links.intact(each)):
                 continue
             self._made.pop(id, None)
+            unseen = id not in self._touched
             self._touched.add(id)
             try:
                 if self._links.ensure(each):
-                    anew.add(id)
+                    self._anew.add(id)
+                if unseen or id in self._anew:
                     taps = [device_name(port.mac) for port in self._host.ports.values() if port.network == id]
                     self._links.join(each, taps)
                 self._made[id] = each
             except DriverFailure as error:
                 failures[id] = error
-        return failures, frozenset(anew)
+                self._anew.add(id)  # for it may have been made before that
+        return failures
 
     @inlineCallbacks
     def _answer_for(self, addresses: frozenset[str]) -> Generator[Deferred[Any], Any, None]:
