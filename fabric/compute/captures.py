@@ -107,7 +107,7 @@ class Captures:
         cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(context.request_id, WAIT))
         yield cloud.report_images(self._host, [encode(report) for report in reports])
         for report in reports:
-            if report.receipt and IKeepsCaptures.providedBy(self._driver):
+            if (report.receipt or report.state == "failed") and IKeepsCaptures.providedBy(self._driver):
                 yield IKeepsCaptures(self._driver).drop_captured(report.image)
 
     @inlineCallbacks

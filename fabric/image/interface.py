@@ -85,7 +85,10 @@ class IKeepsCaptures(Interface):
         """
 
     def drop_captured(image: str) -> Deferred[None]:
-        """The copy is elsewhere now: remove it.  Nothing when it is not there."""
+        """
+        The copy is elsewhere now, or of no use: remove it, or the part of it
+        that was made.  Nothing when it is not there.
+        """
 
 
 class IUploader(Interface):

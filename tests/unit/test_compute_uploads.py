@@ -99,7 +99,8 @@ class UploadTests(SynchronousTestCase):
         self.assertEqual(self.capture("ami-1"), [("made", "receipt", "")])
 
     def test_refused(self) -> None:
-        """What the store does not take is reported as failed, with the reason."""
+        """What the store does not take is reported as failed, with the reason, and does not stay on the host."""
         self.uploader.error = DriverFailure("not a disk")
         [(state, receipt, message)] = self.capture("ami-1")
         self.assertEqual((state, receipt, "not a disk" in message), ("failed", "", True))
+        self.assertEqual(self.left(), [])

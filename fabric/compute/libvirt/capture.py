@@ -43,16 +43,18 @@ class Capture:
             raise NotFound(kind="guest", id=id)
         target = yield self._connection.work(self._store.captured, image)
         mark = os.path.join(self._store.of(id).directory, f"restart-{image}")
-        if not (yield self._connection.work(os.path.exists, target)):
-            if "ua-root" not in found.targets:
-                raise DriverFailure(what=f"{id} has no disk of its own")
-            if restart and found.domain.state == "running":
-                yield self._connection.work(_touch, mark)
-                yield self._power.shut_down(id, False)
-            yield self._copy(id, target)
-        if (yield self._connection.work(os.path.exists, mark)):
-            yield self._connection.call(guests.boot, id)
-            yield self._connection.work(os.remove, mark)
+        try:
+            if not (yield self._connection.work(os.path.exists, target)):
+                if "ua-root" not in found.targets:
+                    raise DriverFailure(what=f"{id} has no disk of its own")
+                if restart and found.domain.state == "running":
+                    yield self._connection.work(_touch, mark)
+                    yield self._power.shut_down(id, False)
+                yield self._copy(id, target)
+        finally:  # also a guest of which there is no copy
+            if (yield self._connection.work(os.path.exists, mark)):
+                yield self._connection.call(guests.boot, id)
+                yield self._connection.work(os.remove, mark)
         return f"captured/{image}"
 
     @inlineCallbacks

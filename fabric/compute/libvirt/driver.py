@@ -318,7 +318,12 @@ class LibvirtHypervisor:
     def _capture_disk(self, id: str, image: str, restart: bool) -> Generator[Deferred[Any], Any, str]:
         copy = yield self._connection.work(self._store.captured, image)
         yield self._connection.work(self._passage.open, [copy])
-        return (yield self._capture.make(id, image, restart))  # type: ignore[no-any-return]
+        try:
+            return (yield self._capture.make(id, image, restart))  # type: ignore[no-any-return]
+        except Exception:
+            if restart:
+                self._watch.forget(id)  # if it does not run any more, that was not the guest's own doing
+            raise
 
     def captured_file(self, image: str) -> Deferred[str]:
         """See L{IKeepsCaptures.captured_file}."""

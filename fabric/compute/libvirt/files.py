@@ -202,9 +202,10 @@ class Store:
         return os.path.join(directory, image + ".qcow2")
 
     def drop_captured(self, image: str) -> None:
-        """Remove that copy."""
-        with suppress(FileNotFoundError):
-            os.unlink(self.captured(image))
+        """Remove that copy, or what there is of it."""
+        for end in ("", ".part"):
+            with suppress(FileNotFoundError):
+                os.unlink(self.captured(image) + end)
 
     def copy(self, source: str, target: str) -> None:
         """Copy a disk that no guest writes to, without what it is built on.  Nothing when it is there."""
