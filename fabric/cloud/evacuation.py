@@ -7,7 +7,8 @@ other the guests may still run, and a second copy of one would be worse than non
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import defaultdict
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import attrs
@@ -89,8 +90,22 @@ class Evacuation:
         for stored in page.items:
             transaction.update(stored, by_id[stored.record.id])
         yield self._store.commit(transaction)
+        yield self._clear(request_id, [stored.record for stored in page.items])
         yield self._orders.addresses(request_id, freed)
         return list(by_id.values())
+
+    @inlineCallbacks
+    def _clear(self, request_id: str, instances: Sequence[Instance]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Order away what may have come of those that were just being moved to
+        other hosts: they are begun anew, and are never to run twice.
+        """
+        coming: dict[str, dict[str, int]] = defaultdict(dict)
+        for instance in instances:
+            if instance.migration is not None:
+                coming[instance.migration.destination][instance.id] = instance.migration.order
+        for host, found in coming.items():
+            yield self._orders.remove(request_id, host, found)
 
     @inlineCallbacks
     def _forget_addresses(self, request_id: str, host: str) -> Generator[Deferred[Any], Any, None]:

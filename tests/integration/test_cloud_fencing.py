@@ -8,6 +8,7 @@ import sys
 from collections.abc import Generator
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -23,6 +24,7 @@ from fabric.command import Commands
 from fabric.errors import DriverFailure
 from fabric.model.address import Address
 from fabric.model.image import ImageDisk
+from fabric.model.instance import Instance, Migration
 from fabric.model.snapshot import Snapshot
 from fabric.model.volume import Volume
 from fabric.tap.fence import CommandFence
@@ -211,6 +213,34 @@ class FencingTests(TestCase):
         """Whether nothing is left of the address's record."""
         [stored] = yield self.cloud.store.read(Address, [self.address.id])
         return stored is None
+
+    @inlineCallbacks
+    def test_died_when_it_had_moved(self) -> Test:
+        """Of one that its host had just moved away, and died before it said so, no second copy runs."""
+        self.cloud.add_host("c")
+        yield self.cloud.until(lambda: self.cloud.cloud.hosts.alive().addCallback(lambda alive: "c" in alive))
+        [stored] = yield self.cloud.store.read(Instance, [self.made.id])
+        going = Migration("b", stored.record.order + 1, self.cloud.reactor.seconds())
+        leaving = self.cloud.store.transaction("test")
+        review_at = self.cloud.reactor.seconds() + 3600.0
+        leaving.update(stored, attrs.evolve(stored.record, order=going.order, migration=going, review_at=review_at))
+        yield self.cloud.store.commit(leaving)
+        connection = yield self.cloud.hosts["b"].hypervisor.receive(stored.record)
+        yield self.cloud.hosts["a"].hypervisor.migrate(self.made.id, connection)
+        self.assertEqual(len((yield self.cloud.hosts["b"].hypervisor.domains())), 1)
+        yield self.cloud.cloud.hosts.set_disabled(OPERATOR, "b", "compute", True)
+        self.switch.dead.add("a")
+        yield self.cut_off()
+        yield self.cloud.until(self.only_on_c)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def only_on_c(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether it runs on host C{c}, and nowhere else."""
+        [instance] = yield self.cloud.get(self.made.id)
+        there = yield self.cloud.hosts["c"].hypervisor.domains()
+        elsewhere = yield self.cloud.hosts["b"].hypervisor.domains()
+        return (instance.host, instance.state, len(there), len(elsewhere)) == ("c", "running", 1, 0)
 
     @inlineCallbacks
     def test_one_service_is_not_the_host(self) -> Test:
