@@ -119,8 +119,10 @@ class Disks:
         """
         if self._outdated(disk, context):
             return None
+        exported = False
         try:
             disk = yield self._export(disk, context)
+            exported = True
             self._faults.reach("compute.exported")
             yield self._in_time(self._driver.attach_disk(disk))
         except Exception as error:
@@ -128,9 +130,23 @@ class Disks:
                 self._elsewhere(disk, error, context)
                 return None
             self._log_failure("attached to", disk, error, context)
-            return (yield self._undo(disk, error, context))  # type: ignore[no-any-return]
+            if exported or not (yield self._attached(disk)):
+                return (yield self._undo(disk, error, context))  # type: ignore[no-any-return]
         self._faults.reach("compute.disk_attached")
         return DiskReport(disk.volume, disk.instance, disk.order, "attached")
+
+    @inlineCallbacks
+    def _attached(self, disk: DiskOrder) -> Generator[Deferred[Any], Any, bool]:
+        """
+        Whether the machine has it, as by an earlier copy of the same order.
+
+        @raise Unavailable: the driver does not tell; the order is to be repeated.
+        """
+        try:
+            domains = yield self._driver.domains()
+        except DriverFailure as error:
+            raise Unavailable(service="the hypervisor", why=error.what) from error
+        return any(domain.id == disk.instance and disk.volume in domain.disks.values() for domain in domains)
 
     @inlineCallbacks
     def detach(self, disk: DiskOrder, context: Context) -> Generator[Deferred[Any], Any, DiskReport | None]:
