@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -31,7 +31,7 @@ class Finished:
     A command that has ended.
 
     @ivar status: its exit status; None when it was killed, also for taking
-        too long.
+        too long, or when the host had no room for a process.
     @ivar output, complaint: what it wrote; of the latter the end, in words.
     """
 
@@ -62,7 +62,10 @@ class Commands:
         child = _Child(text)
         path = os.environ.get("PATH", "") + ":" + PATH
         environment = os.environ | {"LC_ALL": "C.UTF-8", "PATH": path}
-        self._reactor.spawnProcess(child, "/usr/bin/env", ["env", *command], environment)
+        try:
+            self._reactor.spawnProcess(child, "/usr/bin/env", ["env", *command], environment)
+        except OSError as error:
+            return succeed(Finished(None, b"", f"not started: {error.strerror}"))
         limit = self._reactor.callLater(self._seconds, child.kill)
 
         def ended(finished: Finished) -> Finished:
@@ -100,9 +103,11 @@ class _Child(ProcessProtocol):
         self._complaint = (self._complaint + data)[-LONGEST:]
 
     def kill(self) -> None:
-        """End it."""
+        """End it, and wait for none that has its output from it."""
+        assert self.transport is not None
         with suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")  # type: ignore[union-attr]
+            self.transport.signalProcess("KILL")
+        self.transport.loseConnection()
 
     def processEnded(self, reason: Failure) -> None:
         """It is over."""
