@@ -9,6 +9,7 @@ or puts another in its place.  Its end is noticed by a descriptor of the process
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Generator, Sequence
@@ -93,11 +94,11 @@ class Pidfd:
             self._descriptor = -1
 
     def arguments(self) -> tuple[str, ...]:
-        """What it was started with; nothing when it has ended."""
+        """What it was started with; nothing when it has ended, or hides that."""
         try:
             with open(f"/proc/{self.pid}/cmdline", "rb") as file:
                 return tuple(part.decode(errors="replace") for part in file.read().split(b"\0")[:-1])
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             return ()
 
 
@@ -108,13 +109,35 @@ def found(server: Server, reactor: IReactorFDSet) -> Pidfd | None:
     """
     try:
         with open(server.pid_file) as file:
-            process = Pidfd(int(file.read()), reactor)
-    except (FileNotFoundError, ValueError, ProcessLookupError):
+            return _its(server, int(file.read()), reactor)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def stray(server: Server, reactor: IReactorFDSet) -> Pidfd | None:
+    """
+    @return: the dnsmasq that was started for a pid file, whatever became of
+        the file; looked for among all processes.
+    """
+    numbers = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return next((process for number in numbers if (process := _its(server, number, reactor))), None)
+
+
+def _its(server: Server, pid: int, reactor: IReactorFDSet) -> Pidfd | None:
+    try:
+        process = Pidfd(pid, reactor)
+    except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_PROCESS:
+            raise
         return None
     if f"--pid-file={server.pid_file}" in process.arguments():
         return process
     process.close()
     return None
+
+
+_NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
+"""What C{pidfd_open} says to a number that is no process's, or a thread's by now."""
 
 
 @attrs.define(eq=False)
@@ -169,7 +192,7 @@ class Dnsmasqs:
         if process is not None and not anew and process.arguments()[1:] == server.arguments:
             if running is None:
                 self._take(server, process)
-            if reread:
+            if reread or running is None:  # who wrote the files may not have lived to say so
                 process.send(signal.SIGHUP)
             return
         if process is not None:
@@ -181,7 +204,7 @@ class Dnsmasqs:
     def _remove(self, server: Server) -> Generator[Deferred[Any], Any, None]:
         self._cancel(server.network)
         running = self._running.pop(server.network, None)
-        process = running.process if running else found(server, self._reactor)
+        process = running.process if running else found(server, self._reactor) or stray(server, self._reactor)
         if process is not None:
             yield self._end(process)
         for path in (server.pid_file, server.hosts, server.names):
@@ -201,7 +224,15 @@ class Dnsmasqs:
 
     @inlineCallbacks
     def _start(self, server: Server) -> Generator[Deferred[Any], Any, None]:
-        yield self._tool.run(server.arguments)  # returns when its sockets are open
+        try:
+            yield self._tool.run(server.arguments)  # returns when its sockets are open
+        except DriverFailure:
+            other = stray(server, self._reactor)
+            if other is None:
+                raise
+            self.log.warn("dnsmasq of {bridge} is there without its pid file; replaced", bridge=server.bridge)
+            yield self._end(other)
+            yield self._tool.run(server.arguments)
         process = found(server, self._reactor)
         if process is None:
             raise DriverFailure(f"dnsmasq of {server.bridge} ended as soon as it was started")
@@ -235,7 +266,6 @@ class Dnsmasqs:
         self._coming.pop(server.network, None)
 
         def failed(failure: Failure) -> None:
-            failure.trap(DriverFailure)
             self.log.error("dnsmasq of {bridge} does not start: {why}", bridge=server.bridge, why=failure.value)
             self._again(server)
 
