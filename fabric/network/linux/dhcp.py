@@ -10,13 +10,16 @@ from the host's state alone.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 
 import attrs
-from netaddr import EUI, IPNetwork
+from netaddr import EUI, IPNetwork, valid_ipv4
 
 from fabric.network.interface import NetworkOrder, Plug
 from fabric.network.linux.plan import gateway_v6
+
+_LINE = re.compile(r"((?:[0-9a-f]{2}:){5}[0-9a-f]{2}),(?:[^,]*,)?([0-9.]+)")
 
 LEASE_SECONDS = 600
 """A guest asks again after half of it.  What a lost release costs at most."""
@@ -125,10 +128,12 @@ def hosts_text(ports: Iterable[Plug]) -> str:
 
 def known(text: str) -> set[tuple[str, str]]:
     """
-    @return: address and MAC of each line of a L{hosts_text}.
+    @return: address and MAC of each line of a L{hosts_text}; what is none, as
+        after a power cut, is passed over.
     """
-    parts = [line.split(",") for line in text.splitlines()]
-    return {(part[-1], part[0]) for part in parts if len(part) > 1}
+    lines = (_LINE.fullmatch(line) for line in text.splitlines())
+    pairs = {(line[2], line[1]) for line in lines if line is not None}
+    return {(address, mac) for address, mac in pairs if valid_ipv4(address)}
 
 
 def lost(before: str, after: str) -> set[tuple[str, str]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.logger import Logger
 
 from fabric.errors import DriverFailure, FabricError
 from fabric.network.interface import NetworkOrder, Plug
@@ -26,6 +27,8 @@ class Leases:
     """
     The DHCP servers, their files, and the release of what they gave.
     """
+
+    log = Logger()
 
     def __init__(self, directory: str, servers: Dnsmasqs, links: Links, mtu: int) -> None:
         """
@@ -66,6 +69,8 @@ class Leases:
                 self._served[network.id] = (network, mine)
             except DriverFailure as error:
                 failures[network.id] = error
+            except OSError as error:
+                failures[network.id] = DriverFailure(f"cannot serve {network.bridge}: {error}")
         return failures
 
     @inlineCallbacks
@@ -104,20 +109,24 @@ class Leases:
         hosts, names = lines.texts(ports)
         before = _read(its.hosts)
         gone = lost(before, hosts)
+        forgets = True
         if gone:  # first: should we die here, they are still in the file, and are released by the next
-            yield in_thread(
-                self._links.release, [(its.bridge, its.gateway, address, mac) for address, mac in sorted(gone)]
-            )
+            its_gone = [(its.bridge, its.gateway, address, mac) for address, mac in sorted(gone)]
+            try:
+                yield in_thread(self._links.release, its_gone)
+            except DriverFailure as error:
+                self.log.warn("{why}; its DHCP server is started anew, and so knows no leases", why=error)
+                forgets = False
         changed = before != hosts or _read(its.names) != names
         if changed:
             write_whole(its.hosts, hosts.encode())
             write_whole(its.names, names.encode())
-        yield self._servers.ensure(its, changed, anew)
+        yield self._servers.ensure(its, changed, anew or not forgets)
 
 
 def _read(path: str) -> str:
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except FileNotFoundError:
         return ""

@@ -230,16 +230,17 @@ def release_lease(bridge: str, server: str, address: str, mac: str) -> None:
 
     @raise DriverFailure: it could not be sent.
     """
-    hardware = bytes.fromhex(mac.replace(":", ""))
-    packet = b"\x01\x01\x06\x00" + os.urandom(4) + bytes(4) + socket.inet_aton(address) + bytes(12)
-    packet += hardware.ljust(16, b"\0") + bytes(192) + b"\x63\x82\x53\x63"  # the magic cookie
-    packet += b"\x35\x01\x07" + b"\x36\x04" + socket.inet_aton(server) + b"\xff"
     try:
+        hardware = bytes.fromhex(mac.replace(":", ""))
+        packet = b"\x01\x01\x06\x00" + os.urandom(4) + bytes(4) + socket.inet_aton(address) + bytes(12)
+        packet += hardware.ljust(16, b"\0") + bytes(192) + b"\x63\x82\x53\x63"  # the magic cookie
+        packet += b"\x35\x01\x07" + b"\x36\x04" + socket.inet_aton(server) + b"\xff"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bridge.encode())
             sender.sendto(packet, (server, 67))
-    except OSError as error:
-        raise DriverFailure(f"cannot release {address} on {bridge}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DriverFailure(f"cannot release {address} on {bridge}: {why}") from error
 
 
 def announce(device: str, mac: str, address: str) -> None:
