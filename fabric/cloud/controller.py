@@ -27,7 +27,6 @@ from fabric.model.codec import decode
 from fabric.model.host import Capacity
 from fabric.network.interface import Floating, FloatingReport
 from fabric.rpc.interface import Address, Context
-from fabric.scheduler.interface import Claimed
 from fabric.volume.interface import Holdings, SnapshotReport, VolumeReport
 
 NO_CONTEXT = Context()
@@ -140,13 +139,7 @@ class CloudWorker:
     def place(self, host: str, instances: list[str], context: Context = NO_CONTEXT) -> Deferred[None]:
         """See L{ICloudWorker.place}."""
         self._vouch(host, context)
-        claimed = self._placement.claim(context.request_id, {host: instances})
-        return claimed.addCallback(self._full, context.request_id, host, instances)
-
-    def _full(self, claimed: Claimed, request_id: str, host: str, ids: list[str]) -> Deferred[None] | None:
-        if not claimed.full:
-            return None
-        return self._placement.elsewhere(request_id, host, ids, claimed.full[host])
+        return self._placement.taken(context.request_id, host, instances)
 
     def _vouch(self, host: str, context: Context) -> None:
         sender = context.sender

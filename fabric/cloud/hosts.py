@@ -80,6 +80,7 @@ class Hosts:
         known = self._known.get(id)
         told = (zone, started_at, capacity)
         if known is None or (known.zone, known.started_at, known.capacity) != told:
+            self._views.pop(host, None)
             yield until_written(lambda: self._register(id, topic, host, zone, started_at, capacity))
         yield self._store.beat(id, self._clock.seconds())
 

@@ -20,8 +20,9 @@ from fabric.cloud.access import Caller
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.orders import Orders
 from fabric.cloud.retry import until_written
-from fabric.errors import FabricError, LimitExceeded, NotFound, WrongState
+from fabric.errors import FabricError, InUse, LimitExceeded, NotFound, WrongState
 from fabric.faults import IFaults
+from fabric.model.host import CLOSED
 from fabric.model.instance import Instance, Migration
 from fabric.scheduler.algorithms import Room, fits, simple
 from fabric.scheduler.interface import HostView, Wanted
@@ -132,7 +133,11 @@ class Migrations:
         transaction.update(stored, leaving)
         for name, most in view.capacity.room().items():
             transaction.limit(f"load:{view.name}:{name}", most)
-        yield self._store.commit(transaction)
+        transaction.idle(CLOSED, f"compute.{view.name}")
+        try:
+            yield self._store.commit(transaction)
+        except InUse:  # it was disabled just now
+            raise _no_room(destination) from None
         return Departure(id, view.name), leaving
 
     @inlineCallbacks
@@ -144,7 +149,7 @@ class Migrations:
         others = [view for view in views if view.name != instance.host and destination in ("", view.name)]
         rooms = [room for view in others if not fits(wanted, view, room := Room.of(view))]
         if not rooms:
-            raise LimitExceeded(f"load:{destination or 'every other host'}:room", 0, 0, 1)
+            raise _no_room(destination)
         best = simple(wanted, rooms).name
         return next(view for view in others if view.name == best)
 
@@ -174,6 +179,10 @@ def _movable(instance: Instance) -> None:
         found = "stopped with volumes that come or go"
     if found not in ("running", "stopped"):
         raise WrongState("instance", instance.id, found, wanted)
+
+
+def _no_room(destination: str) -> LimitExceeded:
+    return LimitExceeded(f"load:{destination or 'every other host'}:room", 0, 0, 1)
 
 
 def _sentence(error: FabricError) -> str:

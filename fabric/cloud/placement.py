@@ -23,10 +23,11 @@ from fabric.cloud.retry import until_written
 from fabric.errors import InUse, LimitExceeded, PoolEmpty
 from fabric.faults import IFaults
 from fabric.model.address import Address
+from fabric.model.host import CLOSED
 from fabric.model.instance import Instance, Port, StateReason, moved
 from fabric.model.placement_group import Membership, chosen_partition
 from fabric.model.record import changed
-from fabric.scheduler.algorithms import Room, fits
+from fabric.scheduler.algorithms import Room, fits, simple, suits
 from fabric.scheduler.groups import Company, groups_of
 from fabric.scheduler.interface import Claimed, HostView, IPlacement, Wanted
 from fabric.store.interface import IStore, Stored, dashed
@@ -127,12 +128,28 @@ class Placement:
         return self._orders.offer(request_id, list(ids))
 
     @inlineCallbacks
-    def elsewhere(
+    def taken(self, request_id: str, host: str, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Instances that the first free worker took: they are its host's where
+        that suits them and has room, else another's.
+        """
+        wanted = yield self.wanted(ids)
+        view = yield self._hosts.view(host)
+        unfit = {each.id: why for each in wanted if (why := suits(each, view))}
+        fit = [each.id for each in wanted if each.id not in unfit]
+        claimed = yield self.claim(request_id, {host: fit})
+        if claimed.full:
+            yield self._elsewhere(request_id, host, fit, claimed.full[host])
+        for id, why in unfit.items():
+            yield self._elsewhere(request_id, host, [id], why)
+
+    @inlineCallbacks
+    def _elsewhere(
         self, request_id: str, host: str, ids: Sequence[str], why: str
     ) -> Generator[Deferred[Any], Any, None]:
         """
-        Instances that the first free worker had no room for: end them when no
-        host has room, else offer them again.
+        Instances that are not to be on a host: end them when no other has
+        room, else place them there; offered again, the same might take them.
         """
         views = yield self.hosts()
         found = yield self._unplaced(ids)
@@ -144,9 +161,13 @@ class Placement:
                 view.name: fits(wanted, view, Room.of(view)) or company.forbids(wanted, view.name) for view in views
             }
             reasons[host] = why
-            if all(reasons.values()):
+            rooms = [Room.of(view) for view in views if not reasons[view.name]]
+            if not rooms:
                 yield self.refuse(request_id, [each.id], reasons)
-            else:
+                continue
+            best = simple(wanted, company.best(wanted, rooms)).name
+            claimed = yield self.claim(request_id, {best: [each.id]})
+            if claimed.full:
                 yield self.offer(request_id, [each.id])
 
     @inlineCallbacks
@@ -208,6 +229,7 @@ class Placement:
             transaction.update(stored, placed)
         for name, most in view.capacity.room().items():
             transaction.limit(f"load:{host}:{name}", most)
+        transaction.idle(CLOSED, f"compute.{host}")
         committed = yield self._store.commit(transaction)
         placed_ids = {stored.record.id for stored in found}
         return [each.record for each in committed.records if each.record.id in placed_ids], following
@@ -296,11 +318,15 @@ def _wanted(instance: Instance) -> Wanted:
 
 def _apart(error: LimitExceeded | InUse) -> bool:
     """Whether it was a placement group that said no."""
-    return isinstance(error, InUse) or error.counter.startswith("uses:placed:")
+    if isinstance(error, InUse):
+        return error.kind != CLOSED
+    return error.counter.startswith("uses:placed:")
 
 
 def _full(error: LimitExceeded | InUse) -> str:
     """Why a claim on a host was refused."""
+    if isinstance(error, InUse) and error.kind == CLOSED:
+        return "disabled by an operator"
     if isinstance(error, InUse):
         return "its placement group has other partitions, or its zone, elsewhere"
     if _apart(error):

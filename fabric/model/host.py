@@ -8,6 +8,9 @@ import attrs
 
 from fabric.model.record import ALL, Derived, Record
 
+CLOSED = "closed"
+"""The kind, with a service's id, that has a user while nothing new is to come there."""
+
 
 @attrs.frozen
 class Capacity:
@@ -81,6 +84,7 @@ class Service(Record):
                 ("alive", "yes" if self.alive else "no"),
                 ("disabled", "yes" if self.disabled else "no"),
             ),
+            counters={f"uses:{CLOSED}:{self.id}": 1} if self.disabled else {},
             event={"alive": "yes" if self.alive else "no"},
         )
 

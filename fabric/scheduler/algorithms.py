@@ -100,6 +100,13 @@ def fits(wanted: Wanted, host: HostView, room: Room) -> str:
         return "not alive: no report from it"
     if host.disabled:
         return "disabled by an operator"
+    return suits(wanted, host) or room.lacks(wanted)
+
+
+def suits(wanted: Wanted, host: HostView) -> str:
+    """
+    Why an instance can't be on a host however much room that has; empty when it can.
+    """
     if wanted.zone and host.zone != wanted.zone:
         return f"in zone {host.zone}, {wanted.zone} wanted"
     if wanted.architecture != host.capacity.architecture:
@@ -107,4 +114,4 @@ def fits(wanted: Wanted, host: HostView, room: Room) -> str:
     missing = sorted(set(wanted.flavor.requires) - set(host.capacity.features))
     if missing:
         return f"has no {', '.join(missing)}"
-    return room.lacks(wanted)
+    return ""

@@ -390,6 +390,39 @@ class HostTests(TestCase):
         yield self.assertFailure(cloud.cloud.hosts.set_disabled(OPERATOR, "c", None, True), NotFound)
 
     @inlineCallbacks
+    def test_disabled_host_takes_nothing(self) -> Test:
+        """Also where the first free host takes what there is, a disabled one takes nothing."""
+        cloud: CloudUnderTest = yield make_cloud(self, ("a", "b"), algorithm="queue")
+        yield cloud.cloud.hosts.views()
+        yield cloud.cloud.hosts.set_disabled(OPERATOR, "a", None, True, "repair")
+        made = []
+        for _ in range(4):
+            made += yield cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
+        running = yield cloud.until_state("running", *[each.id for each in made])
+        self.assertEqual({each.host for each in running}, {"b"})
+
+    @inlineCallbacks
+    def test_disabled_just_now(self) -> Test:
+        """A host that is disabled after a scheduler looked at it, and before it claims room, gets nothing."""
+        cloud: CloudUnderTest = yield make_cloud(self, ("a",))
+        placement = cloud.assembly.placement
+        yield placement.hosts()
+        yield cloud.cloud.hosts.set_disabled(OPERATOR, "a", "compute", True)
+        [made] = yield cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
+        claimed = yield placement.claim("test", {"a": [made.id]})
+        self.assertEqual(claimed.placed, [])
+        yield cloud.until_state("terminated", made.id)
+        yield cloud.sound()
+
+    @inlineCallbacks
+    def test_first_free_host_of_its_zone(self) -> Test:
+        """Also where the first free host takes what there is, none takes what is to be in another zone."""
+        cloud: CloudUnderTest = yield make_cloud(self, ("a",), algorithm="queue")
+        [made] = yield cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny", zone="far"))
+        yield cloud.until_state("terminated", made.id)
+        self.assertEqual((yield cloud.cloud.hosts.explain(made.id)), {"a": "in zone nova, far wanted"})
+
+    @inlineCallbacks
     def test_terminate_on_a_silent_host_keeps_its_address(self) -> Test:
         """While a host may still run an ended instance, its address is not given away; the host's return frees it."""
         cloud: CloudUnderTest = yield make_cloud(self, rules=Rules(resend_after=0.3, ready_keys=0))
