@@ -79,6 +79,7 @@ class LaunchSpec:
     @ivar metadata: fields of L{MetadataOptions} that were asked for.
     @ivar disks: volumes that each of the instances gets besides those of the
         image, or what is to be different about these; the root may be one.
+    @ivar volume_tags: of all of them, the image's too.
     @ivar omitted: devices of the image, or of the type, that they do not get.
     @ivar scratch: where the scratch disk is to be, C{{"/dev/sdb": "ephemeral0"}}.
     @ivar network: an id; empty for the cloud's default network.
@@ -109,6 +110,7 @@ class LaunchSpec:
     partition: int = 0
     metadata: dict[str, Any] = attrs.field(factory=dict)
     disks: tuple[AskedDisk, ...] = ()
+    volume_tags: dict[str, str] = attrs.field(factory=dict)
     omitted: tuple[str, ...] = ()
     scratch: dict[str, str] = attrs.field(factory=dict)
     network: str = ""
@@ -252,6 +254,7 @@ class Launches:
         and the zone in which they are to be.
         """
         disks = merged(parts.image, spec.disks, spec.omitted, spec.scratch)
+        disks = tuple(attrs.evolve(disk, tags=spec.volume_tags) for disk in disks)
         wants = snapshot_wants(disks)
         found = (yield self._store.gather(wants)) if wants else []
         snapshots = usable(caller, parts.image, wants, found)

@@ -100,7 +100,6 @@ def _overlaid(base: ImageDisk, asked: AskedDisk) -> NewDisk:
         asked.snapshot or base.snapshot,
         asked.volume_type or base.volume_type,
         base.delete_on_termination if goes is None else goes,
-        asked.tags,
     )
 
 

@@ -253,7 +253,6 @@ class AskedDisk:
     snapshot: str = ""
     volume_type: str = ""
     delete_on_termination: bool | None = None
-    tags: dict[str, str] = attrs.field(factory=dict)
 
 
 def token_name(project: str, token: str) -> str:

@@ -235,6 +235,15 @@ class MappingTests(RootCase):
         yield self.whole.sound()
 
     @inlineCallbacks
+    def test_tags_of_all(self) -> Steps:
+        """Tags of volumes are those of every volume of the launch, also of a root that no mapping names."""
+        tags = [{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "b"}]}]
+        yield self.running(TagSpecifications=tags)
+        yield self.running({"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}, TagSpecifications=tags)
+        volumes = (yield self.ask("DescribeVolumes"))["Volumes"]
+        self.assertEqual([volume.get("Tags") for volume in volumes], [tags[0]["Tags"]] * 3)
+
+    @inlineCallbacks
     def test_what_is_not_said(self) -> Steps:
         """What a mapping leaves open is as the image says."""
         root = {"DeviceName": ROOT, "Ebs": {"SnapshotId": self.snap, "VolumeType": "gp2", "DeleteOnTermination": False}}

@@ -179,7 +179,11 @@ class RunTests(EC2Case):
     def test_tags(self) -> Steps:
         """Tags at launch are instances', with keys that users may use."""
         for code, resource, tags in (
-            ("UnsupportedOperation", "volume", [{"Key": "a", "Value": "b"}]),
+            ("InvalidParameterValue", "dragon", [{"Key": "a", "Value": "b"}]),
+            ("UnsupportedOperation", "network-interface", [{"Key": "a", "Value": "b"}]),
+            ("InvalidParameterValue", "volume", [{"Key": "aws:a", "Value": "b"}]),
+            ("InvalidParameterValue", "instance", [{"Key": "a\x01b", "Value": ""}]),
+            ("InvalidParameterValue", "instance", [{"Key": "a", "Value": "b\x00"}]),
             ("InvalidParameterValue", "instance", [{"Key": "aws:a", "Value": "b"}]),
             ("InvalidParameterValue", "instance", [{"Key": "a", "Value": "b"}, {"Key": "a", "Value": "c"}]),
             ("InvalidParameterValue", "instance", [{"Key": "k" * 129, "Value": ""}]),
@@ -189,6 +193,14 @@ class RunTests(EC2Case):
             specification = {"ResourceType": resource, "Tags": tags}
             yield self.refused(code, "RunInstances", **NEEDED, TagSpecifications=[specification])
         self.assertEqual((yield self.listed()), [])
+
+    @inlineCallbacks
+    def test_tags_of_no_volumes(self) -> Steps:
+        """Tags of volumes may be given to a launch that makes none, as scripts do for any image."""
+        tags = [{"ResourceType": kind, "Tags": [{"Key": "k", "Value": kind}]} for kind in ("instance", "volume")]
+        yield self.ask("RunInstances", **NEEDED, TagSpecifications=tags)
+        [instance] = yield self.listed()
+        self.assertEqual(instance["Tags"], [{"Key": "k", "Value": "instance"}])
 
 
 class AttributeTests(EC2Case):

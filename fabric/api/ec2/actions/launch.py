@@ -13,7 +13,7 @@ import orjson
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.ec2.actions.launch_disks import HONOURED as ON_DISKS
-from fabric.api.ec2.actions.launch_disks import instance_tags, new_disks, omitted, scratch_disks
+from fabric.api.ec2.actions.launch_disks import instance_tags, new_disks, omitted, scratch_disks, volume_tags
 from fabric.api.ec2.actions.launch_network import HONOURED as ON_NETWORK
 from fabric.api.ec2.actions.launch_network import in_subnet, one_interface
 from fabric.api.ec2.actions.metadata_options import METADATA_OPTIONS, metadata_asked
@@ -190,6 +190,7 @@ def launch_spec(parameters: Mapping[str, Any]) -> LaunchSpec:
         client_token=token,
         tags=instance_tags(parameters),
         disks=new_disks(parameters),
+        volume_tags=volume_tags(parameters),
         omitted=omitted(parameters),
         scratch=scratch_disks(parameters),
         shutdown_behavior=shutdown_behavior(parameters.get("InstanceInitiatedShutdownBehavior") or "stop"),

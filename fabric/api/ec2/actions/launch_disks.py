@@ -32,9 +32,8 @@ def new_disks(parameters: Mapping[str, Any]) -> tuple[AskedDisk, ...]:
     @raise EC2Error: they can't be, or not be made here.
     """
     mappings = parameters.get("BlockDeviceMappings") or ()
-    tags = volume_tags(parameters) if mappings else {}
     plain = [mapping for mapping in mappings if "NoDevice" not in mapping and not mapping.get("VirtualName")]
-    return tuple(_disk(mapping, tags) for mapping in plain)
+    return tuple(_disk(mapping) for mapping in plain)
 
 
 def scratch_disks(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -68,7 +67,7 @@ def omitted(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(mapping.get("DeviceName") or "" for mapping in mappings if "NoDevice" in mapping)
 
 
-def _disk(mapping: Mapping[str, Any], tags: dict[str, str]) -> AskedDisk:
+def _disk(mapping: Mapping[str, Any]) -> AskedDisk:
     device, ebs = mapping.get("DeviceName") or "", mapping.get("Ebs")
     if not device:
         raise missing("BlockDeviceMapping.DeviceName")
@@ -79,7 +78,7 @@ def _disk(mapping: Mapping[str, Any], tags: dict[str, str]) -> AskedDisk:
     snapshot, size = ebs.get("SnapshotId") or "", ebs.get("VolumeSize") or 0
     if snapshot and not is_id("snapshot", snapshot):
         raise EC2Error("InvalidSnapshotID.Malformed", f'Invalid id: "{snapshot}" (expecting "snap-...")')
-    return AskedDisk(device, size, snapshot, ebs.get("VolumeType") or "", ebs.get("DeleteOnTermination"), tags)
+    return AskedDisk(device, size, snapshot, ebs.get("VolumeType") or "", ebs.get("DeleteOnTermination"))
 
 
 def instance_tags(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -88,14 +87,12 @@ def instance_tags(parameters: Mapping[str, Any]) -> dict[str, str]:
 
     @raise EC2Error: tags are given to what the launch does not make.
     """
-    if not parameters.get("BlockDeviceMappings"):
-        return tags_at_creation(parameters, "instance")
     return tags_at_creation(_only(parameters, lambda kind: kind != "volume"), "instance")
 
 
 def volume_tags(parameters: Mapping[str, Any]) -> dict[str, str]:
     """
-    The tags of the volumes.
+    The tags of all volumes that the launch makes, the image's too.
     """
     return tags_at_creation(_only(parameters, lambda kind: kind == "volume"), "volume")
 

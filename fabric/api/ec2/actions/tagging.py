@@ -9,11 +9,15 @@ from typing import Any
 
 from fabric.api.ec2.actions.refusals import invalid, missing, unsupported
 from fabric.api.ec2.errors import EC2Error
+from fabric.api.ec2.wire.answers import can_say
 
 MOST_TAGS = 50
 LONGEST_KEY = 128
 LONGEST_VALUE = 256
 RESERVED = "aws:"
+
+ELSEWHERE = ("network-interface", "snapshot", "spot-instances-request")
+"""What EC2 tags as it makes something else, and this cloud does not."""
 
 
 def read_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -26,6 +30,7 @@ def read_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
     for tag in tags:
         key, value = tag.get("Key", ""), tag.get("Value", "")
         check_key(key)
+        _check_shown(value)
         if len(value) > LONGEST_VALUE:
             raise invalid(f"Tag value exceeds the maximum length of {LONGEST_VALUE} characters")
         if key in found:
@@ -53,6 +58,16 @@ def check_key(key: str) -> None:
         raise invalid(f"Tag key exceeds the maximum length of {LONGEST_KEY} characters")
     if key.lower().startswith(RESERVED):
         raise invalid(f"Tag keys starting with '{RESERVED}' are reserved for internal use")
+    _check_shown(key)
+
+
+def _check_shown(text: str) -> None:
+    """
+    @raise EC2Error: no XML can say this, so that what came back would be
+        something else.
+    """
+    if not can_say(text):
+        raise invalid("Tag keys and values can't have control characters")
 
 
 def tags_at_creation(parameters: Mapping[str, Any], resource_type: str) -> dict[str, str]:
@@ -70,6 +85,8 @@ def tags_at_creation(parameters: Mapping[str, Any], resource_type: str) -> dict[
         if not kind:
             raise missing("TagSpecification.ResourceType")
         if kind != resource_type:
+            if kind not in ELSEWHERE:
+                raise invalid(f"'{kind}' is not a valid taggable resource type for this operation.")
             raise unsupported(f"'{kind}' can't be tagged by this action on this cloud; '{resource_type}' can")
         tags += specification.get("Tags") or ()
     return read_tags(tags)

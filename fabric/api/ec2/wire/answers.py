@@ -32,7 +32,15 @@ one all the same; libcloud looks for it.
 _unsafe = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]").search
 _SPECIAL = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 _ILLEGAL = [*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF]
+_ILLEGAL_ONLY = dict.fromkeys(_ILLEGAL)
 _ESCAPES = {**dict.fromkeys(_ILLEGAL, "\ufffd"), **_SPECIAL, ord("\r"): "&#13;"}
+
+
+def can_say(text: str) -> bool:
+    """
+    @return: whether a client can be told the text, and reads the same.
+    """
+    return text.translate(_ILLEGAL_ONLY) == text
 
 
 def escape(text: str) -> str:
