@@ -21,6 +21,9 @@ from fabric.scheduler.interface import HostView, IPlacement, ISchedulerWorker, W
 
 NO_CONTEXT = Context()
 
+ROUNDS = 200
+"""How often those that lost a race for room are tried elsewhere; the sweep has the rest scheduled again."""
+
 HOSTS_KEPT = 1.0
 """Seconds for which a reading of all hosts serves, own claims taken off."""
 
@@ -52,7 +55,9 @@ class SchedulerWorker:
             yield self._placement.offer(context.request_id, instances)
             return
         wanted = yield self._placement.wanted(instances)
-        while wanted:
+        for _ in range(ROUNDS):
+            if not wanted:
+                return
             fresh = yield self._read_hosts()
             company = yield self._company(wanted)
             choice, refused = self._choose(wanted, ALGORITHMS[self._algorithm], company)
@@ -64,6 +69,7 @@ class SchedulerWorker:
             for id, reasons in refused.items():
                 yield self._refuse(context, id, reasons)
             wanted = left
+        self.log.warn("{count} instances lost every race for room: left for later", count=len(wanted))
 
     @inlineCallbacks
     def _claim(

@@ -186,6 +186,14 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(len(placement.placed), 2)
         self.assertEqual(len(placement.refused), 1)
 
+    def test_never_ends(self) -> None:
+        """Where a host looks free and every claim on it is refused, it is left to the sweep after a while."""
+        placement = Placement([host("a")], ["i"])
+        placement.claim = lambda request_id, choice: succeed(Claimed([], {"a": "full"}))  # type: ignore[method-assign]
+        worker = SchedulerWorker(placement, "simple", Clock(), NoFaults())
+        self.successResultOf(worker.schedule(["i"], Context("req")))
+        self.assertEqual((placement.placed, placement.refused), ({}, {}))
+
     def test_queue_offers(self) -> None:
         """C{queue} makes no choice: the first free worker takes it."""
         placement = Placement([host("a")], ["i-1"])
