@@ -31,13 +31,23 @@ step = st.one_of(
     st.tuples(st.just("latest"), numbers),
     st.tuples(
         st.just("mishap"),
-        st.sampled_from(["spawn", "shut_down", "reboot", "destroy", "plug", "unplug", "express"]),
+        st.sampled_from(["spawn", "shut_down", "reboot", "destroy", "capture", "plug", "unplug", "express"]),
         st.sampled_from(["fail", "lose", "hang", "slow 3"]),
     ),
     st.tuples(st.just("pass"), st.sampled_from([0.01, 1.0, 10.0])),
     st.tuples(st.just("guest"), st.sampled_from(["crash", "halt"]), numbers),
+    st.tuples(st.just("copy"), numbers, st.sampled_from([0.0, 3.0])),
     st.tuples(st.just("kill")),
 )
+
+quiet_step = st.one_of(
+    st.tuples(st.just("guest"), st.sampled_from(["crash", "halt"]), st.just(0)),
+    st.tuples(st.just("copy"), st.just(0), st.sampled_from([0.0, 3.0])),
+    st.tuples(st.just("order"), st.just(0), st.sampled_from(["run", "reboot", "stop"])),
+    st.tuples(st.just("latest"), st.just(0)),
+    st.tuples(st.just("pass"), st.sampled_from([1.0, 10.0])),
+)
+"""What happens to one machine while nothing fails."""
 
 
 class History:
@@ -51,6 +61,8 @@ class History:
         self.orders = []
         self.newest = {}
         self.reports = []
+        self.believed = {}
+        self.copies = 0
         self.start(1_000_000)
 
     def start(self, now):
@@ -75,6 +87,10 @@ class History:
             if domain.order < newest:
                 raise AssertionError(f"{domain} after order {newest}")
             self.carried_out[domain.id] = domain.order
+
+    def running(self):
+        """The machines that run."""
+        return {domain.id for domain in self.host.hypervisor.domains().result if domain.state == "running"}
 
     def do_order(self, number, verb):
         """The controller decides something; its message may come later, or never."""
@@ -105,6 +121,14 @@ class History:
         """A guest crashes or halts."""
         self.host.hypervisor.rehearsal.tell(f"{deed} {machine(number).id}")
 
+    def do_copy(self, number, seconds):
+        """A machine's disk is to become an image: an order that says nothing of whether it runs."""
+        self.copies += 1
+        if seconds:
+            self.do_mishap("capture", f"slow {seconds}")
+        order = {"id": machine(number).id, "image": f"ami-{self.copies}"}
+        self.host.worker.capture([order], context=CONTEXT).addErrback(self.reports.append)
+
     def do_kill(self):
         """The worker's process ends without a word, and another one starts."""
         self.end()
@@ -134,7 +158,12 @@ class History:
             if report["state"] == "gone":
                 self.carried_out[report["id"]] = max(self.carried_out.get(report["id"], 0), report["order"] + 1)
         self.reports += reports
+        for domains in self.host.controller.adopted:
+            self.believed = {domain["id"]: domain["state"] == "running" for domain in domains}
+        for report in reports:
+            self.believed[report["id"]] = {"running": True, "failed": None}.get(report["state"], False)
         self.host.controller.casts.clear()
+        self.host.controller.adopted.clear()
 
     def finish(self):
         """All mishaps are over, and the controller's sweep sends the newest orders again."""
@@ -142,6 +171,8 @@ class History:
         self.host.network.rehearsal.forget()
         self.host.settle(4000)
         self.host.settle(4000)
+        self.collect()
+        self.seen = [(id, runs, id in self.running()) for id, runs in self.believed.items() if runs is not None]
         self.host.worker.adopt()
         self.collect()
         self.last = {}
@@ -163,6 +194,16 @@ class HistoryTests(SynchronousTestCase):
     @given(st.lists(step, min_size=15, max_size=60), st.sampled_from([0.0, 2.0]))
     def test_histories(self, steps, boot_seconds):
         """The host is as the last orders say, and its reports tell the truth."""
+        self.live_through(steps, boot_seconds)
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(quiet_step, min_size=2, max_size=12), st.sampled_from([0.0, 2.0]))
+    def test_quiet_histories(self, steps, boot_seconds):
+        """Where nothing fails, the controller knows at any time of rest which guests run, without asking."""
+        self.live_through([("order", 0, "run"), ("latest", 0), ("pass", 10.0), *steps], boot_seconds)
+
+    def live_through(self, steps, boot_seconds):
+        """Live through a history on a new host."""
         with tempfile.TemporaryDirectory() as directory:
             history = History(directory + "/host", boot_seconds)
             try:
@@ -176,6 +217,8 @@ class HistoryTests(SynchronousTestCase):
             history.act(step)
         history.finish()
         self.check_reports(history)
+        for id, told, true in history.seen:
+            self.assertEqual((id, told), (id, true))
         domains = {domain.id: domain for domain in history.host.hypervisor.domains().result}
         plugged = {port.instance for port in history.host.network.ports().result}
         self.assertEqual(set(history.last), {machine(number).id for number in history.newest})
