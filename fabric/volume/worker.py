@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -203,10 +203,7 @@ class VolumeWorker:
         self._faults.reach("volume.received")
         going = []
         for order in orders:
-            if order.order < self._gone.get(order.id, 0):
-                self.log.info("{request_id}: {id} was deleted since", request_id=context.request_id, id=order.id)
-                continue
-            work = self._turns.run(_turn(order), partial(act, order))
+            work = self._turns.run_all(_things(order), partial(self._unless_gone, order, context, act))
             going.append(work.addErrback(self._broken, order.id, context))
         reports = []
         for work in going:
@@ -221,6 +218,13 @@ class VolumeWorker:
                 )
                 reports.append(report)
         return reports
+
+    def _unless_gone(self, order: Order, context: Context, act: Callable[[Order], Deferred[Any]]) -> Deferred[Any]:
+        """Asked when its turn has come: what it waited for may have been the deletion."""
+        if order.order < self._gone.get(order.id, 0):
+            self.log.info("{request_id}: {id} was deleted since", request_id=context.request_id, id=order.id)
+            return succeed(None)
+        return act(order)
 
     def _broken(self, failure: Failure, id: str, context: Context) -> None:
         self.log.failure("{request_id}: {id}", failure, request_id=context.request_id, id=id)
@@ -263,9 +267,9 @@ class VolumeWorker:
         return work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
 
 
-def _turn(order: VolumeOrder | SnapshotOrder | Named) -> str:
-    """Whose turn it is: a snapshot is made in its volume's."""
-    return order.volume if isinstance(order, SnapshotOrder) else order.id
+def _things(order: VolumeOrder | SnapshotOrder | Named) -> tuple[str, ...]:
+    """Whose turn it is: a snapshot is made in its volume's, too."""
+    return (order.id, order.volume) if isinstance(order, SnapshotOrder) else (order.id,)
 
 
 def _sentence(error: FabricError) -> str:

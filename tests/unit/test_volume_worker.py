@@ -109,6 +109,26 @@ class VolumeServiceTests(SynchronousTestCase):
         self.assertEqual(self.held(), {})
         self.assertEqual(self.controller.volumes, [(ONE.id, 2, "gone")])
 
+    def test_late_create_waits(self):
+        """One that comes while it is deleted, and so waits, does nothing either."""
+        self.order("create", ONE)
+        self.driver.rehearsal.tell("delete slow 1")
+        self.order("delete", Named(ONE.id, 2))
+        self.order("create", VolumeOrder(ONE.id, 1, 1))
+        self.settle(2.0)
+        self.assertEqual(self.held(), {})
+        self.assertEqual(self.controller.volumes[1:], [(ONE.id, 2, "gone")])
+
+    def test_snapshot_deleted_before_its_turn(self):
+        """A snapshot that waits for its volume and is deleted meanwhile is not left over."""
+        self.driver.rehearsal.tell("create slow 1")
+        self.order("create", ONE)
+        self.order("snapshot", SNAPSHOT)
+        self.order("delete_snapshots", Named(SNAPSHOT.id, 2))
+        self.settle(2.0)
+        self.assertEqual(self.controller.snapshots, [(SNAPSHOT.id, 0, "completed"), (SNAPSHOT.id, 2, "gone")])
+        self.assertEqual(self.successResultOf(self.driver.describe()).snapshots, ())
+
     def test_one_after_the_other(self):
         """Orders about one volume are carried out in turn."""
         self.driver.rehearsal.tell("create slow 1")
