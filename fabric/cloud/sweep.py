@@ -13,9 +13,10 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from fabric.cloud.associations import end_associations
 from fabric.cloud.attachments import release_disks
@@ -71,11 +72,15 @@ class Sweep:
     @inlineCallbacks
     def turn(self) -> Generator[Deferred[Any], Any, int]:
         """
-        Look at everything that is due.
+        Look at everything that is due.  What goes wrong with one kind of
+        records keeps none of the other kinds waiting.
 
         @return: how many records were due.
+        @raise Exception: the first thing that went wrong, after all were
+            looked at.
         """
         total = 0
+        wrong: Failure | None = None
         while True:
             due = yield self._store.due(self._clock.seconds(), BATCH)
             total += len(due)
@@ -93,7 +98,14 @@ class Sweep:
                 ("image", self._captures.review),
             ):
                 if by_kind[kind]:
-                    yield look(by_kind[kind])
+                    try:
+                        yield look(by_kind[kind])
+                    except CancelledError:
+                        raise  # the turn itself is to end
+                    except Exception:
+                        wrong = wrong or Failure()
+            if wrong is not None:
+                wrong.raiseException()
             if len(due) < BATCH:
                 return total
 

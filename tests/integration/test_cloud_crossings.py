@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -24,7 +24,7 @@ from fabric.compute.interface import MachineReport
 from fabric.faults import NoFaults
 from fabric.model.address import Address
 from fabric.model.codec import encode
-from fabric.model.host import Capacity
+from fabric.model.host import Capacity, Stray
 from fabric.model.instance import Instance, Migration
 from fabric.store.interface import Page, Query, Stored
 from fabric.testing.cloud import CALLER, SAMPLE, CloudUnderTest, make_cloud
@@ -209,6 +209,33 @@ class MoveTests(TestCase):
         """Whether no host has anything of it."""
         [instance] = yield self.cloud.get(self.made.id)
         return not instance.on_host
+
+
+class SweepTests(TestCase):
+    """
+    A sweep in which something goes wrong.
+    """
+
+    @inlineCallbacks
+    def test_others_are_looked_at(self) -> Test:
+        """What goes wrong with the first kind of records keeps nothing else waiting, and is told."""
+        self.addCleanup(self.flushLoggedErrors, ValueError)
+        cloud: CloudUnderTest = yield make_cloud(self, rules=Rules(ready_keys=0, resend_after=600.0))
+        sweep = cloud.assembly.sweep
+        long_ago = cloud.reactor.seconds() - 30.0
+        unknown = Stray("node1/lost", "node1", "lost", long_ago, long_ago)
+        [made] = yield cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
+        [running] = yield cloud.until_state("running", made.id)
+        [stored] = yield cloud.store.read(Instance, [made.id])
+        writing = cloud.store.transaction("test")
+        writing.update(stored, attrs.evolve(running, regrouped=("sg-gone",), regroup_at=long_ago))
+        writing.create(unknown)
+        sweep._instances = lambda ids: fail(ValueError("a record that nobody thought of"))
+        yield cloud.store.commit(writing)
+        yield self.assertFailure(sweep.turn(), ValueError)
+        [stray] = yield cloud.store.read(Stray, [unknown.id])
+        self.assertTrue(stray is None or stray.record.remove_at > long_ago)
+        del sweep._instances
 
 
 class HostTests(TestCase):
