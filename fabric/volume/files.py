@@ -10,7 +10,7 @@ writes; elsewhere only a volume that no guest has can be copied.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import suppress
 from typing import Any
 
@@ -63,6 +63,7 @@ class FileVolumes:
         self._commands = commands
         self._capacity_gb = capacity_gb
         self._one_by_one = DeferredLock()
+        self._copied = ""
 
     def start(self) -> Deferred[None]:
         """See L{IVolumeDriver.start}."""
@@ -82,24 +83,25 @@ class FileVolumes:
 
     def create(self, volume: VolumeOrder) -> Deferred[None]:
         """See L{IVolumeDriver.create}."""
-        return self._one_by_one.run(self._create, volume)
+        return self._in_turn(self._create, volume)
 
     def grow(self, volume: VolumeOrder) -> Deferred[None]:
         """
         See L{IVolumeDriver.grow}.  A guest that has it sees the new size when
         it is started anew.
         """
-        return self._one_by_one.run(self._grow, volume)
+        return self._in_turn(self._grow, volume)
 
     def delete(self, id: str) -> Deferred[None]:
         """See L{IVolumeDriver.delete}."""
-        return self._one_by_one.run(self._delete, id)
+        return self._in_turn(self._delete, id)
 
     def export(self, id: str, host: str, order: int) -> Deferred[dict[str, str]]:
         """
         See L{IVolumeDriver.export}.
 
-        @raise DriverFailure: to a host that can't reach the files.
+        @raise DriverFailure: to a host that can't reach the files, or while
+            the volume is copied as one that nobody writes to.
         """
         return maybeDeferred(self._export, id, host, order)
 
@@ -114,11 +116,20 @@ class FileVolumes:
         @raise DriverFailure: a guest has the volume, and the file system
             can't clone files.
         """
-        return self._one_by_one.run(self._snapshot, snapshot)
+        return self._in_turn(self._snapshot, snapshot)
 
     def delete_snapshot(self, id: str) -> Deferred[None]:
         """See L{IVolumeDriver.delete_snapshot}."""
-        return self._one_by_one.run(_unlink, os.path.join(self._snapshots, id))
+        return self._in_turn(_unlink, os.path.join(self._snapshots, id))
+
+    def _in_turn(self, work: Callable[..., Any], *arguments: Any) -> Deferred[None]:
+        """
+        One by one.  Cancelled, it is not begun, or goes on to its end in its
+        turn: a copy that nobody waits for may still be written.
+        """
+        answer: Deferred[None] = Deferred()
+        self._one_by_one.run(lambda: None if answer.called else work(*arguments)).addBoth(answer.callback)
+        return answer
 
     def _open(self) -> None:
         for directory in (self._volumes, self._snapshots):
@@ -152,7 +163,7 @@ class FileVolumes:
         if source:
             yield self._copy(source, path + UNFINISHED, "auto")
         _resize(path + UNFINISHED, volume.size_gb)
-        _finish(path)
+        yield self._finish(path)
 
     def _grow(self, volume: VolumeOrder) -> None:
         path = self._there(self._volumes, "volume", volume.id)
@@ -170,6 +181,8 @@ class FileVolumes:
         found = self._exports.rows.get(id, Export())
         if order < found.order:
             raise WrongState(kind="volume", id=id, found=f"order {found.order}", wanted=[f"order {order}"])
+        if id == self._copied:
+            raise DriverFailure(what=f"{id} is being copied, which ends before a guest may write to it")
         if host not in self._hosts:
             raise DriverFailure(what=f"volumes are files on {', '.join(self._hosts)}, which {host} can't reach")
         self._exports.put(id, Export(host, order))
@@ -191,8 +204,12 @@ class FileVolumes:
             source = self._there(self._volumes, "volume", snapshot.volume)
         self._take_room(os.path.getsize(source) // GIB)
         in_use = not snapshot.source and bool(self._exports.rows.get(snapshot.volume, Export()).exported_to)
-        yield self._copy(source, path + UNFINISHED, "always" if in_use else "auto")
-        _finish(path)
+        self._copied = "" if in_use or snapshot.source else snapshot.volume
+        try:
+            yield self._copy(source, path + UNFINISHED, "always" if in_use else "auto")
+        finally:
+            self._copied = ""
+        yield self._finish(path)
 
     @inlineCallbacks
     def _copy(self, source: str, target: str, clone: str) -> Generator[Deferred[Any], Any, None]:
@@ -203,10 +220,24 @@ class FileVolumes:
         if finished.status == 0:
             return
         _unlink(target)
+        why = finished.complaint or "not done in time"
         if clone == "always":
-            why = "a guest has it, and the file system can't clone files: detach it first"
-            raise DriverFailure(what=f"copy {os.path.basename(source)}: {why}")
-        raise DriverFailure(what=f"copy {os.path.basename(source)}: {finished.complaint or 'not done in time'}")
+            why = f"a guest has it, and the file system did not clone it: detach it first ({why})"
+        raise DriverFailure(what=f"copy {os.path.basename(source)}: {why}")
+
+    @inlineCallbacks
+    def _finish(self, path: str) -> Generator[Deferred[Any], Any, None]:
+        """An unfinished file is complete, also after a power cut: its content first, then its name."""
+        os.chmod(path + UNFINISHED, 0o600)
+        yield self._sync(path + UNFINISHED)
+        os.rename(path + UNFINISHED, path)
+        yield self._sync(os.path.dirname(path))
+
+    @inlineCallbacks
+    def _sync(self, path: str) -> Generator[Deferred[Any], Any, None]:
+        finished = yield self._commands.run(["sync", path])
+        if finished.status != 0:
+            raise DriverFailure(what=f"sync {os.path.basename(path)}: {finished.complaint or 'not done in time'}")
 
     def _there(self, directory: str, kind: str, id: str) -> str:
         path = os.path.join(directory, id)
@@ -244,12 +275,6 @@ def _resize(path: str, size_gb: int) -> None:
             os.close(descriptor)
     except OSError as error:
         raise DriverFailure(what=f"cannot write {path}: {error.strerror}") from error
-
-
-def _finish(path: str) -> None:
-    """An unfinished file is complete."""
-    os.chmod(path + UNFINISHED, 0o600)
-    os.rename(path + UNFINISHED, path)
 
 
 def _unlink(path: str) -> None:

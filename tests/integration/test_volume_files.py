@@ -5,10 +5,10 @@ Volumes that are files.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from fabric.command import Commands
@@ -97,3 +97,58 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
             self.assertEqual(os.listdir(os.path.join(self.directory, "snapshots")), [])
         else:
             yield self.assertSnapshots(SNAPSHOT)
+
+    def held_back(self) -> tuple[list[str], Deferred[None]]:
+        """Copies wait, once begun, for the second, and are noted in the first."""
+        begun: list[str] = []
+        go: Deferred[None] = Deferred()
+        run = self.driver._commands.run
+
+        def waiting(command: Sequence[str]) -> Deferred[Any]:
+            if command[0] != "cp":
+                return run(command)
+            begun.append(command[-1])
+            answer: Deferred[Any] = Deferred()
+            go.addCallback(lambda _: run(command).addCallback(answer.callback))
+            return answer
+
+        self.patch(self.driver._commands, "run", waiting)
+        return begun, go
+
+    @inlineCallbacks
+    def test_given_up(self) -> Steps:
+        """
+        A copy that nobody waits for any more is not begun a second time while
+        it is written, and nobody writes to its volume before it is over.
+        """
+        yield self.driver.create(ONE)
+        begun, go = self.held_back()
+        given_up = self.driver.snapshot(SNAPSHOT)
+        given_up.cancel()
+        yield self.assertFailure(given_up, CancelledError)
+        again, late = self.driver.snapshot(SNAPSHOT), self.driver.delete_snapshot(SNAPSHOT.id)
+        late.cancel()
+        yield self.assertFailure(late, CancelledError)
+        yield self.assertFailure(self.driver.export(ONE.id, "a", 1), DriverFailure)
+        go.callback(None)
+        yield again
+        self.assertEqual(len(begun), 1)
+        yield self.assertSnapshots(SNAPSHOT)
+        yield self.driver.export(ONE.id, "a", 1)
+
+    @inlineCallbacks
+    def test_power_cut(self) -> Steps:
+        """Content is on the disk before it has its name, and the name before it is told."""
+        steps: list[tuple[str, ...]] = []
+        run = self.driver._commands.run
+        named = os.path.join(self.directory, "snapshots", SNAPSHOT.id)
+
+        def noting(command: Sequence[str]) -> Any:
+            steps.append((command[0], os.path.basename(command[-1]), str(os.path.exists(named))))
+            return run(command)
+
+        yield self.driver.create(ONE)
+        self.patch(self.driver._commands, "run", noting)
+        yield self.driver.snapshot(SNAPSHOT)
+        fresh = SNAPSHOT.id + UNFINISHED
+        self.assertEqual(steps, [("cp", fresh, "False"), ("sync", fresh, "False"), ("sync", "snapshots", "True")])
