@@ -19,12 +19,14 @@ from twisted.logger import Logger
 from fabric.cloud.access import Caller
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.orders import Orders
+from fabric.cloud.placement_groups import occupancy, restrict
 from fabric.cloud.retry import until_written
 from fabric.errors import FabricError, InUse, LimitExceeded, NotFound, WrongState
 from fabric.faults import IFaults
 from fabric.model.host import CLOSED
 from fabric.model.instance import Instance, Migration
 from fabric.scheduler.algorithms import Room, fits, simple
+from fabric.scheduler.groups import Company
 from fabric.scheduler.interface import HostView, Wanted
 from fabric.store.interface import IStore, Query
 
@@ -78,7 +80,8 @@ class Migrations:
         @raise NotFound: no such instance, or host.
         @raise WrongState: it neither runs nor is stopped, has volumes or GPUs
             that it uses, or is on no host.
-        @raise LimitExceeded: that host has no room, or none has.
+        @raise LimitExceeded: that host has no room, or none has, or its
+            placement group forbids it.
         """
         departure, record = yield until_written(lambda: self._begin(caller, id, destination))
         if record is not None:
@@ -134,9 +137,11 @@ class Migrations:
         for name, most in view.capacity.room().items():
             transaction.limit(f"load:{view.name}:{name}", most)
         transaction.idle(CLOSED, f"compute.{view.name}")
+        if instance.placement is not None:
+            restrict(transaction, instance.placement, view.name, view.zone, self._hosts.zone_names())
         try:
             yield self._store.commit(transaction)
-        except InUse:  # it was disabled just now
+        except InUse:  # it was disabled just now, or others of its group came there
             raise _no_room(destination) from None
         return Departure(id, view.name), leaving
 
@@ -145,9 +150,13 @@ class Migrations:
         views: list[HostView] = yield self._hosts.views()
         if destination and destination not in {view.name for view in views}:
             raise NotFound("host", destination)
-        wanted = Wanted(instance.id, instance.needs, instance.zone, instance.architecture)
+        wanted = Wanted(instance.id, instance.needs, instance.zone, instance.architecture, instance.placement)
         others = [view for view in views if view.name != instance.host and destination in ("", view.name)]
         rooms = [room for view in others if not fits(wanted, view, room := Room.of(view))]
+        if instance.placement is not None:
+            members = yield occupancy(self._store, instance.placement, [view.name for view in views])
+            company = Company({instance.placement.group: members}, {view.name: view.zone for view in views})
+            rooms = [room for room in rooms if not company.forbids(wanted, room.name)]
         if not rooms:
             raise _no_room(destination)
         best = simple(wanted, rooms).name
@@ -187,7 +196,7 @@ def _no_room(destination: str) -> LimitExceeded:
 
 def _sentence(error: FabricError) -> str:
     if isinstance(error, LimitExceeded):
-        return "no other host has room for it"
+        return "no other host has room for it, or its placement group forbids it"
     if isinstance(error, WrongState):
         return f"it is {error.found}"
     return str(error)

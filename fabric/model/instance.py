@@ -315,6 +315,8 @@ class Instance(Record):
                 counters |= dict.fromkeys(self.placement.counters(self.host, self.zone), 1)
         if self.migration and self.live:
             counters |= self._room(self.migration.destination)
+            if self.placement:
+                counters |= dict.fromkeys(self.placement.counters(self.migration.destination, self.zone), 1)
         return counters
 
     def _room(self, host: str) -> dict[str, int]:

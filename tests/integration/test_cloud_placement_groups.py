@@ -15,7 +15,7 @@ from fabric.cloud.launch import LaunchSpec
 from fabric.errors import InUse, NoCapacity, NotFound, WrongState
 from fabric.model.instance import Instance
 from fabric.scheduler.algorithms import NAMES
-from fabric.testing.cloud import CALLER, SAMPLE, STRANGER, CloudUnderTest, make_cloud
+from fabric.testing.cloud import CALLER, OPERATOR, SAMPLE, STRANGER, CloudUnderTest, make_cloud
 
 Test = Generator[Deferred[Any], Any, Any]
 
@@ -65,6 +65,21 @@ class _Obeyed:
                 self.assertEqual(each.reason.code, "Server.InsufficientInstanceCapacity")
                 self.assertEqual(set(each.refusals), set(HOSTS))
                 self.assertIn("spread", "".join(each.refusals.values()))
+        yield self.under.sound()
+
+    @inlineCallbacks
+    def test_spread_when_moved(self) -> Test:
+        """A host that is emptied sends no two of a spread group to one host; who has nowhere to go stays."""
+        yield self.groups.create(CALLER, "apart", "spread")
+        found = yield self.launch(3, placement_group="apart")
+        departures = yield self.under.cloud.migrations.evacuate(OPERATOR, found[0].host)
+        self.assertEqual([each.destination for each in departures], [""])
+        self.assertEqual(len({each.host for each in (yield self.under.get(*[each.id for each in found]))}), 3)
+        yield self.under.cloud.instances.terminate(CALLER, [found[1].id])
+        yield self.under.until(lambda: self.under.get(found[1].id).addCallback(lambda gone: not gone[0].on_host))
+        departure = yield self.under.cloud.migrations.migrate(OPERATOR, found[0].id)
+        self.assertEqual(departure.destination, found[1].host)
+        yield self.under.until(lambda: self.under.get(found[0].id).addCallback(lambda left: not left[0].migration))
         yield self.under.sound()
 
     @inlineCallbacks
