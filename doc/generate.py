@@ -19,6 +19,7 @@ from fabric.api.admin.guests import GuestActions
 from fabric.api.admin.images import ImageActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
+from fabric.api.admin.quotas import QuotaActions
 from fabric.api.admin.registry import actions
 from fabric.api.ec2.actions.catalog import ec2_actions
 from fabric.api.ec2.views import load_views
@@ -141,7 +142,12 @@ def admin_actions() -> str:
     Every admin action, with its parameters.
     """
     nothing: Any = None
-    machines = (MachineActions(nothing, nothing), ImageActions(nothing), GuestActions(nothing))
+    machines = (
+        MachineActions(nothing, nothing),
+        ImageActions(nothing),
+        GuestActions(nothing),
+        QuotaActions(nothing, nothing),
+    )
     found = actions((PeopleActions(nothing), *machines))
     rows = []
     for name, action in sorted(found.items()):

@@ -13,6 +13,7 @@ from fabric.api.admin.guests import GuestActions
 from fabric.api.admin.images import ImageActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
+from fabric.api.admin.quotas import QuotaActions
 from fabric.api.admin.registry import actions
 from fabric.api.ec2.actions.catalog import ec2_actions
 from fabric.api.ec2.door import EC2Door
@@ -58,7 +59,8 @@ def front(
     ec2 = EC2Door(people, registry, load_model(registry.names()), reactor, metrics, rehearsal=dry)
     doors: dict[str, IDoor] = {"/": ec2, "/services/Cloud": ec2, **routes}
     if settings.api.admin:
-        owners = (PeopleActions(people), MachineActions(cloud, store), ImageActions(cloud), GuestActions(cloud))
+        machines = (MachineActions(cloud, store), ImageActions(cloud), GuestActions(cloud))
+        owners = (PeopleActions(people), QuotaActions(cloud.quotas, people), *machines)
         doors[admin.PATH] = AdminDoor(people, actions(owners), reactor, metrics)
     api = settings.api
     limits = Limits(body=api.body_bytes, header=api.header_bytes, idle=api.idle_seconds, receive=api.request_seconds)

@@ -26,6 +26,7 @@ from fabric.api.admin.door import PATH, AdminDoor
 from fabric.api.admin.guests import GuestActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
+from fabric.api.admin.quotas import QuotaActions
 from fabric.api.admin.registry import actions
 from fabric.api.site import Site
 from fabric.cloud.addresses import Named
@@ -77,7 +78,8 @@ class ManageCase(TestCase):
         self.root = yield bootstrap(self.people)
         self.under_test = yield make_cloud(self)
         cloud = self.under_test.cloud
-        owners = (PeopleActions(self.people), MachineActions(cloud, self.under_test.store), GuestActions(cloud))
+        machines = (MachineActions(cloud, self.under_test.store), GuestActions(cloud))
+        owners = (PeopleActions(self.people), QuotaActions(cloud.quotas, self.people), *machines)
         site = Site(Listening, {PATH: AdminDoor(self.people, actions(owners), Listening)})
         port = Listening.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
@@ -411,6 +413,7 @@ class MachineTests(ManageCase):
     @inlineCallbacks
     def test_quotas(self) -> Steps:
         """Limits are set, shown with what is used of them, kept to, and returned to the default."""
+        yield self.people.create_project("apples", "admin", "", ())
         instance = yield self.launch()
         yield self.under_test.until_state("running", instance.id)
         before = (yield self.json("quota", "list", "apples"))["instances"]["limit"]
@@ -423,6 +426,12 @@ class MachineTests(ManageCase):
         yield self.refused("InvalidValue", "quota", "set", "apples", "dragons=3")
         yield self.refused("InvalidValue", "quota", "set", "apples", f"instances={10**20}")
         yield self.refused("InvalidValue", "quota", "set", "apples", f"instances={10**18}")
+
+    @inlineCallbacks
+    def test_quotas_of_nobody(self) -> Steps:
+        """A project that is not there has no limits and gets none."""
+        for words in (("list", "appels"), ("set", "appels", "instances=5")):
+            yield self.refused("NotFound", "quota", *words)
 
     @inlineCallbacks
     def test_check(self) -> Steps:

@@ -12,6 +12,7 @@ from fabric.api.admin.guests import GuestActions
 from fabric.api.admin.images import ImageActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
+from fabric.api.admin.quotas import QuotaActions
 from fabric.api.admin.registry import actions
 from fabric.cloud.access import Caller, permit, permit_admin
 from fabric.errors import Denied
@@ -35,7 +36,7 @@ class AccessTests(SynchronousTestCase):
         nothing: Any = None
         found = set()
         owners = (
-            *(PeopleActions(nothing), MachineActions(nothing, nothing)),
+            *(PeopleActions(nothing), MachineActions(nothing, nothing), QuotaActions(nothing, nothing)),
             *(ImageActions(nothing), GuestActions(nothing)),
         )
         for name in actions(owners):

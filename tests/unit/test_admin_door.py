@@ -262,6 +262,8 @@ class AdminDoorTests(SynchronousTestCase):
             (errors.Unavailable("ldap", "gone"), 503, "Ldap is not available: gone"),
             (errors.InvalidValue("cidr", "x", "no range"), 400, "Cidr 'x': no range"),
             (errors.Unsupported("network manager x"), 400, "Network manager x is not supported"),
+            (errors.LimitExceeded("web", 2, 1, 3), 400, "Web would become 3, above its limit of 2"),
+            (errors.LimitExceeded("load:node1:room", 0, 0, 1), 400, "There is no room for that on node1"),
             (errors.Conflict("quota", "web"), 409, "Quota web was changed by somebody else; try again"),
             (errors.DeadlineExceeded("check", 3.0), 503, "No answer in 3 s: check; it may have been done"),
         ):

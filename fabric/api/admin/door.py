@@ -172,6 +172,9 @@ def message(error: FabricError) -> str:
     sentence = _SENTENCES.get(type(error), "{error}")
     if isinstance(error, InvalidValue) and not error.value:
         sentence = "{name}: {why}"
+    if isinstance(error, errors.LimitExceeded) and error.counter.startswith("load:"):
+        host = error.counter.split(":")[1]
+        return f"There is no room for that on {host}"
     text = sentence.format(error=error, **fields)
     return text[:1].upper() + text[1:]
 

@@ -1,5 +1,5 @@
 """
-Admin actions on the cloud itself: hosts, networks, quotas, the state's check.
+Admin actions on the cloud itself: hosts, networks, the state's check.
 """
 
 from __future__ import annotations
@@ -162,19 +162,6 @@ class MachineActions:
     def DeleteFloatingRange(self, caller: Caller, id: str) -> Deferred[None]:
         """Remove a range of which no address is held."""
         return self._cloud.ranges.delete(caller, id)
-
-    @action
-    @inlineCallbacks
-    def DescribeQuota(self, caller: Caller, project: str) -> Result:
-        """A project's limits and what it uses of them."""
-        limits = yield self._cloud.quotas.limits(project)
-        usage = yield self._cloud.quotas.usage(project)
-        return {name: {"limit": limit, "used": usage.get(name, 0)} for name, limit in limits.items()}
-
-    @action
-    def ModifyQuota(self, caller: Caller, project: str, limits: dict[str, int]) -> Deferred[None]:
-        """Change limits; a negative one returns to the default."""
-        return self._cloud.quotas.set(caller, project, limits)
 
     @action
     @inlineCallbacks
