@@ -93,6 +93,7 @@ class RegisterTests(ImagesCase):
             KernelId="aki-00000000000000001",
             RamdiskId="ari-00000000000000001",
             VirtualizationType="hvm",
+            EnaSupport=True,
             TagSpecifications=[{"ResourceType": "image", "Tags": tags}],
         )
         image = yield self.image(id)
@@ -149,6 +150,7 @@ class RegisterTests(ImagesCase):
         yield self.refused("MissingParameter", "RegisterImage", Name="one")
         yield self.refused("InvalidParameterValue", "RegisterImage", Name="one", Architecture="vax", **location)
         yield self.refused("UnsupportedOperation", "RegisterImage", Name="one", VirtualizationType="xen", **location)
+        yield self.refused("UnsupportedOperation", "RegisterImage", Name="one", EnaSupport=False, **location)
         yield self.refused("InvalidAMIID.NotFound", "RegisterImage", Name="one", KernelId="aki-12345678", **location)
         yield self.refused("InvalidAMIID.Malformed", "RegisterImage", Name="one", KernelId=TINY, **location)
         yield self.refused("InvalidParameterValue", "RegisterImage", Name="one", Description="x" * 256, **location)
@@ -330,6 +332,7 @@ class SharingTests(ImagesCase):
             yield self.refused(code, "ModifyImageAttribute", ImageId=id, **given)
         yield self.refused("InvalidParameterValue", "ResetImageAttribute", ImageId=id, Attribute="description")
         yield self.refused("UnsupportedOperation", "DescribeImageAttribute", ImageId=id, Attribute="uefiData")
+        yield self.refused("InvalidParameterValue", "DescribeImageAttribute", ImageId=id, Attribute="dragons")
 
 
 class CopyTests(ImagesCase):

@@ -139,7 +139,7 @@ class VolumeTests(StorageCase):
             ("UnsupportedOperation", {**zone, "Size": 1, "MultiAttachEnabled": True}),
             ("UnsupportedOperation", {**zone, "Size": 1, "Iops": 100}),
             ("UnsupportedOperation", {**zone, "Size": 1, "KmsKeyId": "k"}),
-            ("UnsupportedOperation", {**zone, "Size": 1, **tagged("instance", a="b")}),
+            ("InvalidParameterValue", {**zone, "Size": 1, **tagged("instance", a="b")}),
             ("InvalidSnapshot.NotFound", {**zone, "SnapshotId": "snap-00000000000000009"}),
             ("InvalidSnapshotID.Malformed", {**zone, "SnapshotId": "nonsense"}),
         ):

@@ -61,7 +61,7 @@ class KeyPairTests(EC2Case):
         yield self.refused("InvalidParameterValue", "CreateKeyPair", KeyName="x", KeyType="dsa")
         yield self.refused("UnsupportedOperation", "CreateKeyPair", KeyName="x", KeyFormat="ppk")
         yield self.refused("InvalidParameterValue", "CreateKeyPair", KeyName="x" * 256)
-        yield self.refused("UnsupportedOperation", "CreateKeyPair", KeyName="x", **tagged("instance", a="b"))
+        yield self.refused("InvalidParameterValue", "CreateKeyPair", KeyName="x", **tagged("instance", a="b"))
 
     @inlineCallbacks
     def test_import(self) -> Steps:
@@ -130,6 +130,13 @@ class GroupTests(EC2Case):
         self.assertEqual((yield self.names()), ["default"])
         self.assertEqual((yield self.names(BOB)), ["default"])
         yield self.refused("CannotDelete", "DeleteSecurityGroup", GroupName="default")
+
+    @inlineCallbacks
+    def test_default_reserved(self) -> Steps:
+        """Nobody makes the default group, with a description and rules of another, before the cloud does."""
+        yield self.refused("InvalidGroup.Reserved", "CreateSecurityGroup", GroupName="default", Description="mine")
+        answer = yield self.ask("DescribeSecurityGroups")
+        self.assertEqual([group["Description"] for group in answer["SecurityGroups"]], ["default group"])
 
     @inlineCallbacks
     def test_create(self) -> Steps:

@@ -20,7 +20,7 @@ from fabric.api.ec2.pagination import Bounds
 from fabric.api.ec2.registry import Action, Registry
 from fabric.api.ec2.views import EC2Views, tags
 from fabric.cloud.access import Caller
-from fabric.cloud.groups import Groups
+from fabric.cloud.groups import DEFAULT, Groups
 from fabric.cloud.listings import Listings
 from fabric.errors import NotFound
 from fabric.model.group import SecurityGroup
@@ -96,10 +96,12 @@ class GroupActions:
 
     def create(self, call: Call) -> Deferred[Answer]:
         """
-        Make a group.
+        Make a group.  The default one makes itself, with rules of its own.
         """
         name = _text("GroupName", call.parameters["GroupName"])
         description = _text("GroupDescription", call.parameters["Description"])
+        if name == DEFAULT:
+            raise EC2Error("InvalidGroup.Reserved", f"The security group '{name}' is reserved")
         if name.startswith("sg-"):
             raise invalid(f"Value ({name}) for parameter GroupName is invalid. It must not start with 'sg-'.")
         if call.parameters.get("VpcId"):

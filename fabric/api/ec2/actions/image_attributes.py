@@ -38,6 +38,9 @@ SHOWN: dict[str, Callable[[Image], Shown]] = {
 }
 """What DescribeImageAttribute answers for each attribute."""
 
+ELSEWHERE = ("bootMode", "deregistrationProtection", "imdsSupport", "lastLaunchedTime", "tpmSupport", "uefiData")
+"""Attributes that EC2's images have besides."""
+
 
 class ImageAttributeActions:
     """
@@ -64,6 +67,8 @@ class ImageAttributeActions:
         """
         attribute = call.parameters["Attribute"]
         shown = SHOWN.get(attribute)
+        if shown is None and attribute not in ELSEWHERE:
+            raise invalid_value("attribute", attribute, "Unknown attribute.")
         if shown is None:
             raise unsupported(f"Images of this cloud have no attribute '{attribute}'")
         return self._images.own(call.caller, _id(call)).addCallback(lambda image: {"ImageId": image.id, **shown(image)})

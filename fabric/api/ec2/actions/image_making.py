@@ -55,7 +55,10 @@ class ImageMakingActions:
         """Add the actions, with what each honours."""
         made = ("Name", "Description", "TagSpecifications")
         disks = ("DeviceName", "Ebs.SnapshotId", "Ebs.VolumeSize", "Ebs.VolumeType", "Ebs.DeleteOnTermination")
-        registered = ("ImageLocation", "Architecture", "KernelId", "RamdiskId", "RootDeviceName", "VirtualizationType")
+        registered = (
+            *("ImageLocation", "Architecture", "KernelId", "RamdiskId", "RootDeviceName", "VirtualizationType"),
+            "EnaSupport",
+        )
         captured = ("DeviceName", "NoDevice", "Ebs.DeleteOnTermination")
         for action in (
             Action(
@@ -108,6 +111,8 @@ class ImageMakingActions:
         )
         if given.get("VirtualizationType") not in (None, "hvm"):
             raise unsupported("Images of this cloud are of virtualization type hvm")
+        if given.get("EnaSupport") is False:
+            raise unsupported("Instances of this cloud have enhanced networking, whatever their image")
         return self._images.register(call.caller, spec).addCallback(_id_of)
 
     def create(self, call: Call) -> Deferred[Answer]:
