@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -167,14 +167,12 @@ class Disks:
             yield self._unexport(disk, context)
         return DiskReport(disk.volume, disk.instance, disk.order, "detached")
 
-    @inlineCallbacks
-    def give_back(self, disks: Iterable[DiskOrder], context: Context) -> Generator[Deferred[Any], Any, None]:
+    def give_back(self, disks: Iterable[DiskOrder], context: Context) -> Deferred[Any]:
         """
-        Tell the volume hosts that this host uses these no more; where one
-        can't be told, its own look at what it has will find it.
+        Tell the volume hosts, all at once, that this host uses these no more;
+        where one can't be told, its own look at what it has will find it.
         """
-        for disk in disks:
-            yield self._unexport(disk, context)
+        return gatherResults([self._unexport(disk, context) for disk in disks])
 
     @inlineCallbacks
     def report(self, reports: Sequence[DiskReport | None], context: Context) -> Generator[Deferred[Any], Any, None]:

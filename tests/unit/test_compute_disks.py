@@ -65,6 +65,16 @@ class DiskTests(SynchronousTestCase):
         self.volumes.rehearsal.tell("export fail always")
         self.assertEqual(self.order("attach_disks", 1), [(ONE.id, 1, "not_attached")])
 
+    def test_given_back_at_once(self):
+        """Terminating does not wait for one silent volume host after the other."""
+        self.volumes.rehearsal.tell("unexport hang 9")
+        disks = [DiskOrder(f"vol-{number:017x}", machine(1).id, f"/dev/sd{number}", "store", 1) for number in range(9)]
+        brief = {"id": machine(1).id, "order": 2, "disks": [encode(disk) for disk in disks]}
+        done = self.host.worker.terminate([brief], context=CONTEXT)
+        self.host.settle(40)
+        self.successResultOf(done)
+        self.assertEqual(self.host.controller.told(), [(machine(1).id, 2, "gone")])
+
     def test_in_use_stays(self):
         """An order that comes again while the volume's host gives nothing does not take from a guest what it has."""
         self.order("attach_disks", 1)
