@@ -12,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
+from fabric.compute.libvirt import connection as connections
 from fabric.compute.libvirt.connection import Connection
 from fabric.compute.libvirt.watch import Watch
 from fabric.errors import DriverFailure
@@ -113,6 +114,19 @@ class ConnectionTests(TestCase):
         go_on.set()
         yield second
         self.assertEqual(done, ["first", "second"])
+
+    @inlineCallbacks
+    def test_closed_while_hung(self):
+        """It can be closed while all its threads hang."""
+        self.patch(connections, "CLOSE_SECONDS", 0.1)
+        connection, go_on = self.make(threads=1), threading.Event()
+        self.addCleanup(go_on.set)
+        yield connection.start()
+        hung = connection.work(go_on.wait, 30)
+        yield connection.stop()
+        self.assertNoResult(hung)
+        go_on.set()
+        yield hung
 
     @inlineCallbacks
     def test_not_there(self):

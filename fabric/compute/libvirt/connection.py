@@ -19,11 +19,15 @@ from twisted.python.threadpool import ThreadPool
 
 from fabric.compute.libvirt.events import EventThread, subscribe
 from fabric.errors import DriverFailure
+from fabric.turns import apart
 
 T = TypeVar("T")
 
 ALIVE_SECONDS, ALIVE_TRIES = 5, 3
 """A libvirt that is silent for so long, so often in a row, is lost."""
+
+CLOSE_SECONDS = 10.0
+"""How long it may take to be closed."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between tries to open it again."""
@@ -115,7 +119,7 @@ class Connection:
 
     @inlineCallbacks
     def stop(self) -> Generator[Deferred[Any], Any, None]:
-        """Close it; calls that wait for it fail."""
+        """Close it; calls that wait for it fail.  One that hangs is not waited for."""
         if not self._running:
             return
         self._running = False
@@ -124,7 +128,9 @@ class Connection:
             self._retry.cancel()
         connection, self._connection = self._connection, None
         self._wake()
-        yield self.work(self._close, connection)
+        yield apart(self.work(self._close, connection)).addTimeout(
+            CLOSE_SECONDS, self._reactor, lambda result, seconds: self.log.warn("{uri}: hangs", uri=self._uri)
+        )
         self._pool.adjustPoolsize(0, 0)
 
     def work(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
