@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -56,6 +56,8 @@ class ImageCache:
         self._kept: frozenset[str] | None = None
         self._lent: dict[str, float] = {}
         self._fetching: dict[str, list[Deferred[str]]] = {}
+        self._coming: dict[str, int] = {}
+        self._one_by_one = DeferredLock()
 
     def fetch(self, file: FileOrder) -> Deferred[str]:
         """See L{IImageCache.fetch}."""
@@ -72,7 +74,7 @@ class ImageCache:
     def keep(self, digests: frozenset[str]) -> Generator[Deferred[Any], Any, None]:
         """See L{IImageCache.keep}."""
         self._kept = digests
-        yield self._in_thread(self._make_room, 0, self._stay())
+        yield self._one_by_one.run(lambda: self._in_thread(self._make_room, self._stay(), dict(self._coming)))
 
     def _tell(self, outcome: str | Failure, digest: str) -> None:
         """All who wait."""
@@ -87,16 +89,26 @@ class ImageCache:
     def _have(self, file: FileOrder) -> Generator[Deferred[Any], Any, str]:
         self._lent[file.digest] = self._clock.seconds()
         path = os.path.join(self._directory, "files", file.digest)
-        there = yield self._in_thread(self._look, path)
+        there = yield self._one_by_one.run(self._in_thread, self._look, path)
         if not there:
-            room = yield self._in_thread(self._make_room, file.size, self._stay(), file.digest)
-            if not room:
-                raise DriverFailure(f"no room for an image file of {file.size} bytes: this host keeps {self._room}")
-            yield self._fetch(file)
-            yield self._in_thread(self._accept, file.digest, path)
+            yield self._one_by_one.run(self._take_room, file)
+            try:
+                yield self._fetch(file)
+                yield self._in_thread(self._accept, file.digest, path)
+            finally:
+                del self._coming[file.digest]
             self.log.info("{role} {digest} is here", role=file.role, digest=file.digest)
         self._lent[file.digest] = self._clock.seconds()
         return path
+
+    @inlineCallbacks
+    def _take_room(self, file: FileOrder) -> Generator[Deferred[Any], Any, None]:
+        """Have room for a file, and count it as taken."""
+        coming = self._coming | {file.digest: file.size}
+        room = yield self._in_thread(self._make_room, self._stay(), coming)
+        if not room:
+            raise DriverFailure(f"no room for an image file of {file.size} bytes: this host keeps {self._room}")
+        self._coming[file.digest] = file.size
 
     @inlineCallbacks
     def _fetch(self, file: FileOrder) -> Generator[Deferred[Any], Any, None]:
@@ -135,25 +147,29 @@ class ImageCache:
         os.utime(path, (self._clock.seconds(), found.st_mtime))
         return True
 
-    def _make_room(self, wanted: int, stay: frozenset[str] | None, coming: str = "") -> bool:
+    def _make_room(self, stay: frozenset[str] | None, coming: dict[str, int]) -> bool:
         """
-        Remove the files used longest ago until there is room.
+        Remove the files used longest ago until there is room.  One at a time,
+        and while none is looked for: so none goes that was just found.
 
+        @param coming: bytes of those that are on their way, by digest.
         @return: whether there is.
         """
         found = []
         for name in ("partial", "files"):
             with suppress(FileNotFoundError):
                 for entry in os.scandir(os.path.join(self._directory, name)):
-                    if entry.name != coming:
-                        status = entry.stat()
-                        found.append((status.st_atime, status.st_size, entry.path, entry.name))
-        taken = wanted + sum(size for _, size, _, _ in found)
+                    if entry.name not in coming:
+                        with suppress(FileNotFoundError):
+                            status = entry.stat()
+                            found.append((status.st_atime, status.st_size, entry.path, entry.name))
+        taken = sum(coming.values()) + sum(size for _, size, _, _ in found)
         for _, size, path, digest in sorted(found):
             if taken <= self._room or stay is None:
                 break
             if digest not in stay:
-                os.unlink(path)
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
                 taken -= size
         return taken <= self._room
 

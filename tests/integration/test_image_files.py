@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import attrs
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
@@ -470,6 +471,47 @@ class CacheTests(DoorCase):
         yield cache.fetch(fifth)
         wanted = sorted(order.digest for order in (orders[0], *orders[2:], fifth))
         self.assertEqual(sorted(os.listdir(self.place / "files")), wanted)
+
+    @inlineCallbacks
+    def test_room_of_two(self) -> Steps:
+        """Files that come at the same time don't count on the same room."""
+        orders = []
+        for _ in range(2):
+            orders.append((yield self.order(os.urandom(3 << 20))))
+        yield self.cache.keep(frozenset())
+        fetching = [self.cache.fetch(order) for order in orders]
+        outcomes = yield DeferredList(fetching, consumeErrors=True)
+        self.assertEqual([whole for whole, _ in outcomes], [True, False])
+        self.assertIn("no room", str(outcomes[1][1].value))
+
+    @inlineCallbacks
+    def test_asked_for_while_removed(self) -> Steps:
+        """A file that is asked for while it is removed to make room is not given out."""
+        orders = []
+        for size in (1, 2, 2):
+            orders.append((yield self.order(os.urandom(size << 20))))
+        for order in orders[:2]:
+            yield self.cache.fetch(order)
+        go: list[Deferred[Any]] = []
+
+        def held_back(function: Any, *arguments: Any) -> Deferred[Any]:
+            if function.__name__ == "_make_room" and not go:
+                go.append(Deferred())
+                return go[0].addCallback(lambda _: deferToThread(function, *arguments))
+            return deferToThread(function, *arguments)
+
+        cache = self.made()
+        yield cache.keep(frozenset({orders[1].digest}))
+        self.patch(cache, "_in_thread", held_back)
+        coming = cache.fetch(orders[2])
+        while not go:
+            yield deferLater(_reactor, 0.01)
+        wanted = cache.fetch(orders[0])
+        yield deferLater(_reactor, 0.2)
+        go[0].callback(None)
+        yield coming
+        error = yield self.assertFailure(wanted, DriverFailure)
+        self.assertIn("no room", str(error))
 
     @inlineCallbacks
     def test_no_room(self) -> Steps:
