@@ -158,6 +158,10 @@ class VolumeSweep:
         if attachment.state == "attaching" and (instance.state == "pending" or not instance.live):
             yield self._later(stored, volume, now, SOON)
             return "", volume
+        if not instance.host:  # its host died while it was on its way down: nobody is left to answer
+            verb = "confirm" if attachment.state == "attaching" else "let_go"
+            yield self._commit(stored, attachment_moved(volume, verb, now), holder)
+            return "", volume
         volume = attrs.evolve(volume, attachment=attrs.evolve(attachment, host=instance.host))
         if attachment.force and attachment.state != "attaching" and (yield self._fenced(volume)):
             yield self._commit(stored, attachment_moved(volume, "let_go", now), holder)

@@ -243,6 +243,22 @@ class FencingTests(TestCase):
         return (instance.host, instance.state, len(there), len(elsewhere)) == ("c", "running", 1, 0)
 
     @inlineCallbacks
+    def test_volume_of_one_that_is_nowhere(self) -> Test:
+        """A volume that was being attached when the host of an instance on its way down died can be used again."""
+        yield self.cloud.cloud.hosts.set_disabled(OPERATOR, "a", "volume", True)
+        volume = yield self.cloud.cloud.volumes.create(CALLER, VolumeSpec(size_gb=1, zone="nova"))
+        yield self.cloud.until(lambda: self.volume_is(volume.id, "available"))
+        yield self.cloud.hosts["a"].stop()
+        yield self.cloud.cloud.volumes.attach(CALLER, volume.id, self.made.id, "/dev/sdf")
+        yield self.cloud.cloud.instances.stop(CALLER, [self.made.id])
+        self.switch.dead.add("a")
+        yield self.cloud.until(self.placed_nowhere)
+        yield self.cloud.until(lambda: self.attached(volume.id))
+        yield self.cloud.cloud.volumes.detach(CALLER, volume.id)
+        yield self.cloud.until(lambda: self.volume_is(volume.id, "available"))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
     def test_one_service_is_not_the_host(self) -> Test:
         """A host of which another service still reports is not fenced."""
         self.switch.dead.add("a")
