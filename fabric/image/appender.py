@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 InThread = Callable[..., Deferred[Any]]
 """Runs a function in a thread, as C{threads.deferToThread}."""
@@ -19,7 +19,8 @@ InThread = Callable[..., Deferred[Any]]
 class Appender:
     """
     Appends to a file, which is made when it is not there.  What comes while a
-    part is being written is written together, as the next one.
+    part is being written is written together, as the next one.  After one that
+    could not be written nothing more is, or the file would lack its middle.
 
     @ivar digest: SHA-256 of what was appended, in hex.
     """
@@ -31,6 +32,7 @@ class Appender:
         self._file: int | None = None
         self._waiting: list[bytes] = []
         self._writing: _Writing | None = None
+        self._failed: OSError | None = None
 
     @property
     def digest(self) -> str:
@@ -42,6 +44,8 @@ class Appender:
         @return: fires when this, and all before it, is written; fails with
             C{OSError}.
         """
+        if self._failed is not None:
+            return fail(self._failed)
         self._waiting.append(data)
         return self.written()
 
@@ -92,8 +96,12 @@ class Appender:
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._hash.update(data)
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            self._failed = error
+            raise
 
     def _close(self, whole: bool) -> None:
         if whole and self._file is None:
