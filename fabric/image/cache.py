@@ -93,13 +93,27 @@ class ImageCache:
         if not there:
             yield self._one_by_one.run(self._take_room, file)
             try:
-                yield self._fetch(file)
-                yield self._in_thread(self._accept, file.digest, path)
+                yield self._bring(file, path)
             finally:
                 del self._coming[file.digest]
             self.log.info("{role} {digest} is here", role=file.role, digest=file.digest)
         self._lent[file.digest] = self._clock.seconds()
         return path
+
+    @inlineCallbacks
+    def _bring(self, file: FileOrder, path: str) -> Generator[Deferred[Any], Any, None]:
+        """Fetch and verify; anew from its beginning if an earlier process' part was not right, as after a power cut."""
+        begun = yield self._in_thread(_size, self._partial(file), file.size)
+        for _ in range(2 if begun else 1):
+            yield self._fetch(file)
+            right = yield self._in_thread(self._accept, file.digest, path)
+            if right:
+                return
+        raise DriverFailure(f"the image file is not what its digest {file.digest} says; the object store is not right")
+
+    def _partial(self, file: FileOrder) -> str:
+        """Where there is what came of it."""
+        return os.path.join(self._directory, "partial", file.digest)
 
     @inlineCallbacks
     def _take_room(self, file: FileOrder) -> Generator[Deferred[Any], Any, None]:
@@ -113,7 +127,7 @@ class ImageCache:
     @inlineCallbacks
     def _fetch(self, file: FileOrder) -> Generator[Deferred[Any], Any, None]:
         """Try as long as each try brings something, and then a few times more."""
-        partial = os.path.join(self._directory, "partial", file.digest)
+        partial = self._partial(file)
         pauses, before = list(PAUSES), -1
         while True:
             have = yield self._in_thread(_size, partial, file.size)
@@ -173,8 +187,12 @@ class ImageCache:
                 taken -= size
         return taken <= self._room
 
-    def _accept(self, digest: str, path: str) -> None:
-        """Verify what came, and give it its name."""
+    def _accept(self, digest: str, path: str) -> bool:
+        """
+        Verify what came, and give it its name; or remove it.
+
+        @return: whether it is right.
+        """
         partial = os.path.join(self._directory, "partial", digest)
         found = hashlib.sha256()
         with open(partial, "rb") as opened:
@@ -183,10 +201,11 @@ class ImageCache:
             os.fsync(opened.fileno())
         if found.hexdigest() != digest:
             os.unlink(partial)
-            raise DriverFailure(f"the image file is not what its digest {digest} says; the object store is not right")
+            return False
         os.chmod(partial, 0o440)
         os.utime(partial, (self._clock.seconds(), os.stat(partial).st_mtime))
         os.replace(partial, path)
+        return True
 
 
 def _size(path: str, most: int) -> int:

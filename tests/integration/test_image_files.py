@@ -423,6 +423,20 @@ class CacheTests(DoorCase):
         self.assertEqual((Path(path).read_bytes() == data, seen), (True, ["bytes=1000-"]))
 
     @inlineCallbacks
+    def test_resumes_anew(self) -> Steps:
+        """What an earlier process left and a power cut spoilt is fetched from its beginning."""
+        data, seen = os.urandom(1 << 20), self.counted()
+        order = yield self.order(data)
+        for spoilt in (1000, len(data)):
+            cache = self.made()
+            (self.place / "partial").mkdir(parents=True, exist_ok=True)
+            (self.place / "partial" / order.digest).write_bytes(b"\0" * spoilt)
+            path = yield cache.fetch(order)
+            self.assertEqual(Path(path).read_bytes(), data)
+            os.unlink(path)
+        self.assertEqual(seen, ["bytes=1000-", "", ""])
+
+    @inlineCallbacks
     def test_cut(self) -> Steps:
         """A connection that is cut is gone on from where it was."""
         data = os.urandom(1 << 20)
