@@ -9,7 +9,7 @@ from collections.abc import Generator
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, inlineCallbacks
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
@@ -20,6 +20,9 @@ from fabric.errors import DriverFailure
 from fabric.faults import IFaults
 from fabric.model.host import Service
 from fabric.store.interface import IStore
+
+AT_ONCE = 16
+"""Hosts that are fenced, and cleared, at the same time: many die together, with what feeds a rack."""
 
 
 class IFence(Interface):
@@ -70,16 +73,28 @@ class Fencing:
     @inlineCallbacks
     def turn(self) -> Generator[Deferred[Any], Any, None]:
         """
-        One look at all hosts.
+        One look at all hosts.  One that can't be fenced, or takes its time,
+        keeps no other waiting.
+
+        @raise Exception: the first thing that went wrong, after all hosts were
+            dealt with.
         """
         services = yield self._hosts.records()
         talking = {service.host for service in services if service.alive}
-        for service in services:
-            if service.topic != "compute" or service.host in talking:
-                continue
-            fenced = service.fenced or (yield self._fenced(service.id, service.host))
-            if fenced:
-                yield self._evacuation.evacuate("fencing", service.host)
+        silent = [each for each in services if each.topic == "compute" and each.host not in talking]
+        slots = DeferredSemaphore(AT_ONCE)
+        done = yield DeferredList([slots.run(self._clear, each) for each in silent], consumeErrors=True)
+        for well, result in done:
+            if not well:
+                result.raiseException()
+
+    @inlineCallbacks
+    def _clear(self, service: Service) -> Generator[Deferred[Any], Any, None]:
+        """
+        Have a host fenced, if it is not, and then what it had started elsewhere.
+        """
+        if service.fenced or (yield self._fenced(service.id, service.host)):
+            yield self._evacuation.evacuate("fencing", service.host)
 
     @inlineCallbacks
     def _fenced(self, id: str, host: str) -> Generator[Deferred[Any], Any, bool]:

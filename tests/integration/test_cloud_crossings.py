@@ -8,13 +8,15 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults, inlineCallbacks, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from fabric.cloud.addresses import Named
 from fabric.cloud.adoption import Adoption
 from fabric.cloud.assembly import Rules
+from fabric.cloud.fencing import Fencing, IFence
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import LaunchSpec
 from fabric.cloud.orders import Orders
@@ -238,6 +240,29 @@ class SweepTests(TestCase):
         del sweep._instances
 
 
+@implementer(IFence)
+class Switches:
+    """Of three hosts one's switch never answers, one's breaks, and one's works."""
+
+    def fence(self, host: str) -> Deferred[bool]:
+        """See L{IFence.fence}."""
+        if host == "b":
+            return fail(ValueError("a bug"))
+        return succeed(True) if host == "c" else Deferred()
+
+
+class Evacuated:
+    """In place of an L{Evacuation}: notes which hosts it is asked about."""
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = []
+
+    def evacuate(self, request_id: str, host: str) -> Deferred[int]:
+        """Note it."""
+        self.hosts.append(host)
+        return succeed(0)
+
+
 class HostTests(TestCase):
     """
     Several controllers that look at the same.
@@ -254,3 +279,20 @@ class HostTests(TestCase):
         clock.advance(1000.0)
         yield gatherResults([Hosts(store, clock).review(), Hosts(store, clock).review()], consumeErrors=True)
         self.assertEqual((yield hosts.alive()), frozenset())
+
+    @inlineCallbacks
+    def test_fences_that_do_not_answer(self) -> Test:
+        """A host whose power switch does not answer, or breaks, keeps no other from being fenced."""
+        store = yield make_store(self, None)
+        clock, evacuated = Clock(), Evacuated()
+        hosts = Hosts(store, clock)
+        for name in ("a", "b", "c"):
+            yield hosts.report("compute", name, "nova", 0.0, Capacity())
+        clock.advance(1000.0)
+        yield hosts.review()
+        going = Fencing(store, hosts, evacuated, Switches(), NoFaults()).turn()
+        for _ in range(200):
+            yield store.beats()  # as often as the store's answers to it may take
+        self.assertEqual(evacuated.hosts, ["c"])
+        going.cancel()
+        yield self.assertFailure(going, CancelledError, FirstError, ValueError)
