@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import uuid
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -51,6 +52,7 @@ class FileStore:
         self._clock = clock
         self._in_thread = in_thread
         self._largest = largest
+        self._lock = threading.Lock()
 
     def start(self) -> Deferred[None]:
         """See L{IImageStore.start}."""
@@ -122,12 +124,16 @@ class FileStore:
             os.fsync(opened.fileno())
         os.chmod(path, 0o440)
         os.utime(path, (stored.used_at, stored.used_at))
-        os.replace(facts, self._place("facts", stored.digest))
-        os.replace(path, self._place("files", stored.digest))
-        for name in ("facts", "files"):
-            _sync(self._place(name))
+        with self._lock:
+            for source, name in ((facts, "facts"), (path, "files")):
+                os.replace(source, self._place(name, stored.digest))
+                _sync(self._place(name))
 
     def _find(self, digest: str, use: bool) -> StoredFile:
+        with self._lock:
+            return self._found(digest, use)
+
+    def _found(self, digest: str, use: bool) -> StoredFile:
         path = self._place("files", digest)
         try:
             if DIGEST.fullmatch(digest) is None:
@@ -157,15 +163,17 @@ class FileStore:
         return found
 
     def _delete(self, digest: str, unused_since: float) -> bool:
-        try:
-            if self._find(digest, False).used_at > unused_since:
-                return False
-        except NotFound:
+        """Of one that is asked for, or brought again, at this moment: before it or after it."""
+        with self._lock:
+            try:
+                if self._found(digest, False).used_at > unused_since:
+                    return False
+            except NotFound:
+                return True
+            for name in ("files", "facts"):
+                with suppress(FileNotFoundError):
+                    os.unlink(self._place(name, digest))
             return True
-        for name in ("files", "facts"):
-            with suppress(FileNotFoundError):
-                os.unlink(self._place(name, digest))
-        return True
 
 
 @implementer(IIncoming)

@@ -3,6 +3,8 @@ Image files over HTTP: GET and HEAD with ranges, PUT, DELETE, each by a link of 
 own; and POST, for those who get a link before they know the digest, which is
 then the header C{X-Digest}.
 
+Nobody looked into a file that was brought as a kernel: it is not found as a disk.
+
 The answer to HEAD, PUT and POST carries the header C{X-Receipt}, by which the
 cloud's logic believes that the file is here and what it is.
 
@@ -86,6 +88,8 @@ class Images:
     @inlineCallbacks
     def _send(self, request: Any, digest: str, role: str) -> Generator[Deferred[Any], Any, None]:
         stored = yield self._store.find(digest, True)
+        if role == "disk" and not stored.disk_bytes:
+            raise NotFound("disk", digest)
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{digest}"', "X-Receipt": self._signer.receipt(role, stored)}
         wanted = chosen(request.header("range"), stored.size)
         if wanted is None:

@@ -119,7 +119,7 @@ class Exchange(_Request):  # type: ignore[misc]
 
     def header(self, name: str) -> str:
         """See L{IRequest.header}."""
-        return str(self.requestHeaders.getRawHeaders(name, [""])[0])
+        return str(self.requestHeaders.getRawHeaders(name.encode(), [b""])[0].decode("utf-8", "replace"))
 
     def hold(self) -> None:
         """See L{IRequest.hold}."""

@@ -27,6 +27,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from fabric.errors import DriverFailure, InvalidValue, NotFound
+from fabric.image import store as store_module
 from fabric.image.cache import ImageCache
 from fabric.image.download import Downloader
 from fabric.image.inspection import Inspector
@@ -181,6 +182,36 @@ class StoreTests(StoreCase):
         yield self.assertFailure(self.store.find(stored.digest, True), NotFound)
         yield self.assertFailure(self.store.read(stored.digest, 0, 1), NotFound)
 
+    @inlineCallbacks
+    def test_used_while_deleted(self) -> Steps:
+        """A file that is asked for while it is removed is not said to be there."""
+        stored = yield self.put(b"kernel", "kernel")
+        unlink, asked = os.unlink, []
+
+        def slow(path: str) -> None:
+            if not asked:
+                asked.append(deferToThread(self.store._find, stored.digest, True))
+                time.sleep(0.2)
+            unlink(path)
+
+        self.patch(store_module.os, "unlink", slow)
+        yield self.store.delete(stored.digest, stored.used_at + 1)
+        yield self.assertFailure(asked[0], NotFound)
+
+    @inlineCallbacks
+    def test_power_cut(self) -> Steps:
+        """What was found out about a file is on the disk before the file has its name."""
+        steps: list[str] = []
+        sync = store_module._sync
+
+        def noting(directory: str) -> None:
+            steps.append(f"{os.path.basename(directory)} {len(os.listdir(self.directory / 'files'))}")
+            sync(directory)
+
+        self.patch(store_module, "_sync", noting)
+        yield self.put(b"kernel", "kernel")
+        self.assertEqual(steps, ["facts 0", "files 1"])
+
     def test_names(self) -> None:
         """Only digests name files."""
         for odd in ("", "../../etc/passwd", "0" * 63, "0" * 65, "G" * 64, "A" * 64):
@@ -286,6 +317,31 @@ class DoorTests(DoorCase):
         self.assertIn(status, (b"", b"HTTP/1.1 413"))
         status = yield deferToThread(_claim, link, "Transfer-Encoding: chunked\r\n", b"%x\r\n" % (LARGEST * 3))
         self.assertEqual((yield self.store.files()), [])
+
+    @inlineCallbacks
+    def test_odd_headers(self) -> Steps:
+        """Headers that are no text are as good as none, or refused."""
+        data = b"kernel"
+        yield self.put(data, "kernel")
+        status, _, body = yield self.ask("GET", self.link("GET", data), range="bytes=\xff-")
+        self.assertEqual((status, body), (200, data))
+        status, _, body = yield self.ask(
+            "POST", self.signer.link("POST", IMAGES, 60, role="disk"), data, **{"X-Digest": "\xff"}
+        )
+        self.assertEqual(status, 400)
+
+    @inlineCallbacks
+    def test_kernel_as_disk(self) -> Steps:
+        """Nobody gets a receipt for a disk that was never looked into."""
+        data = self.disk("-f", "qcow2", "1M")
+        yield self.put(data, "kernel")
+        link = self.link("GET", data, role="disk")
+        status, headers, _ = yield self.ask("HEAD", link)
+        self.assertEqual((status, headers.get("x-receipt")), (404, None))
+        yield self.put(data)
+        status, headers, _ = yield self.ask("HEAD", link)
+        role, stored = self.signer.redeem(headers["x-receipt"])
+        self.assertEqual((status, role, stored.format, stored.disk_bytes), (200, "disk", "qcow2", 1 << 20))
 
     @inlineCallbacks
     def test_client_leaves(self) -> Steps:
