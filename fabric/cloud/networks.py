@@ -4,11 +4,12 @@ Networks: ranges of fixed addresses, and which one a launch gets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from itertools import count
 from typing import Any
 
-from netaddr import AddrFormatError, IPAddress, IPNetwork
+from netaddr import INET_PTON, AddrFormatError, IPAddress, IPNetwork, valid_ipv4, valid_ipv6
 from twisted.internet.defer import Deferred, fail, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
@@ -25,6 +26,8 @@ FIRST_BRIDGE = 100
 """The number of the first network's bridge, unless another is named."""
 LARGEST = 16
 """The shortest prefix that a network may have: its pool is a set of 65,000."""
+
+_BRIDGE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 
 
 class Networks:
@@ -112,6 +115,7 @@ class Networks:
         @raise Unavailable: nothing is free of which it could be made.
         """
         prefix = _checked(manager, vlan, cidr, project, cidr_v6)
+        _check_host_words(bridge, dns)
         if manager == "vlan" and not (cidr and vlan):
             if cidr or gateway:
                 raise InvalidValue("vlan", "", "with a range or gateway, the VLAN is to be said too")
@@ -135,6 +139,7 @@ class Networks:
         )
         if vlan:
             yield self._apart(network)
+        yield self._alone(network)
         transaction = self._store.transaction(caller.request_id)
         transaction.create(network)
         try:
@@ -169,6 +174,20 @@ class Networks:
             whole, wanted = IPNetwork(each.cidr), IPNetwork(network.cidr)
             if whole in wanted or wanted in whole:
                 raise InvalidValue("cidr", network.cidr, f"it has addresses kept for projects, by {each.label}")
+
+    @inlineCallbacks
+    def _alone(self, network: Network) -> Generator[Deferred[Any], Any, None]:
+        """
+        @raise InvalidValue: hosts route and name what has an address, so that
+            no two networks have it; of manager C{flat} others see to that.
+        """
+        wanted = IPNetwork(network.cidr)
+        others = yield self.projects.every()
+        for other in others:
+            if other.label == network.label or other.manager == network.manager == "flat":
+                continue
+            if IPNetwork(other.cidr) in wanted or wanted in IPNetwork(other.cidr):
+                raise InvalidValue("cidr", network.cidr, f"it has addresses of network {other.label}, {other.cidr}")
 
     @inlineCallbacks
     def ensure(self, label: str, cidr: str, **options: Any) -> Generator[Deferred[Any], Any, None]:
@@ -261,6 +280,18 @@ def _checked(manager: str, vlan: int | None, cidr: str, project: str, cidr_v6: s
     if range_.version != 6 or range_.prefixlen != 64 or range_.ip != range_.network:
         raise InvalidValue("cidr_v6", cidr_v6, "a /64 of IPv6 that begins at its own address")
     return str(range_)
+
+
+def _check_host_words(bridge: str, dns: Sequence[str]) -> None:
+    """
+    @raise InvalidValue: no host could be told so: Linux has no such link, or
+        guests can't ask there.
+    """
+    if bridge and not _BRIDGE.fullmatch(bridge):
+        raise InvalidValue("bridge", bridge, "up to 15 letters, digits, dots, dashes and underscores")
+    for server in dns:
+        if not valid_ipv4(server, INET_PTON) and not valid_ipv6(server):
+            raise InvalidValue("dns", server, "the address of a name server")
 
 
 def _range(cidr: str, reserved: int) -> IPNetwork:

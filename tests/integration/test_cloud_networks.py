@@ -84,6 +84,18 @@ class OperatorTests(NetworksCase):
         yield self.assertFailure(third, AlreadyExists)
 
     @inlineCallbacks
+    def test_apart(self) -> Test:
+        """An address that hosts care for is of one network; those of manager flat are others' care."""
+        yield self.networks.create(OPERATOR, **PLAIN, manager="flatdhcp")
+        for cidr, manager in (("192.168.0.0/16", "flatdhcp"), ("192.168.0.8/29", "flat")):
+            inside = self.networks.create(OPERATOR, "other", cidr, manager=manager)
+            error = yield self.assertFailure(inside, InvalidValue)
+            self.assertEqual((error.name, error.value), ("cidr", cidr))
+        yield self.assertFailure(self.networks.create(OPERATOR, **PLAIN, manager="flatdhcp"), AlreadyExists)
+        yield self.networks.create(OPERATOR, "one", "10.0.0.0/24")
+        yield self.networks.create(OPERATOR, "two", "10.0.0.0/24")
+
+    @inlineCallbacks
     def test_senseless(self) -> Test:
         """What does not go together is refused, and says what."""
         for name, wrong in (
@@ -97,6 +109,10 @@ class OperatorTests(NetworksCase):
             ("cidr_v6", {"manager": "flatdhcp", "cidr_v6": "10.0.0.0/24"}),
             ("cidr", {"cidr": ""}),
             ("gateway", {"gateway": "10.0.0.1"}),
+            ("dns", {"dns": ["8.8.8.8", "8.8.4"]}),
+            ("dns", {"dns": ["ns.example.org"]}),
+            ("bridge", {"bridge": "br 7"}),
+            ("bridge", {"bridge": "a-bridge-of-rather-many-letters"}),
         ):
             error = yield self.assertFailure(self.networks.create(OPERATOR, **(PLAIN | wrong)), InvalidValue)
             self.assertEqual(error.name, name, wrong)
