@@ -55,7 +55,8 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], out: TextIO, e
     except Unreachable as error:
         return _fail(err, str(error), ABSENT)
     except Refused as error:
-        return _fail(err, f"{error.code}: {error} (request {error.request_id})", REFUSED)
+        asked = f" (request {error.request_id})" if error.request_id else ""
+        return _fail(err, f"{error.code}: {error}{asked}", REFUSED)
     print(json.dumps(result, indent=2) if given.json else command.show(result), file=out, flush=True)
     return NO if command.failed(result) else 0
 

@@ -143,6 +143,7 @@ class ImageAddTests(TestCase):
                 self.assertEqual((done.returncode, "VMDK" in done.stderr), (3, True), done.stderr)
                 done = self.manage("image", "add", "odd", "--disk", "/nowhere")
                 self.assertEqual((done.returncode, "No such file" in done.stderr), (3, True), done.stderr)
+                self.assertNotIn("request", done.stderr)
                 self.assertEqual(os.listdir(process.data / "images" / "files"), [])
                 self.assertEqual(os.listdir(process.data / "images" / "incoming"), [])
             finally:
