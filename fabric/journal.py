@@ -8,6 +8,7 @@ cut the machines that a fake pretends to run would be gone as well.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any, Generic, TypeVar
 
@@ -82,8 +83,10 @@ class Journal(Generic[Row]):
     def _append(self, line: list[Any]) -> None:
         data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
         try:
+            before = os.fstat(self._file).st_size
             if os.write(self._file, data) != len(data):
-                raise OSError(0, "short write")
+                os.ftruncate(self._file, before)  # or the next line would be lost with this one
+                raise OSError(errno.ENOSPC, "short write")
             self._lines += 1
             if self._lines > 4 * len(self.rows) + SLACK:
                 self._rewrite(line)

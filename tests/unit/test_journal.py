@@ -4,6 +4,8 @@ Tests for L{fabric.journal}.
 
 from __future__ import annotations
 
+import os
+
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -56,6 +58,15 @@ class JournalTests(SynchronousTestCase):
         self.journal.remove("a")
         self.assertEqual(self.journal.rows, {})
         self.assertEqual(self.opened().rows, {})
+
+    def test_full_disk(self):
+        """A row of which only a part could be written takes none that comes later with it."""
+        write = os.write
+        self.patch(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
+        self.assertRaises(DriverFailure, self.journal.put, "a", Row("1"))
+        self.patch(os, "write", write)
+        self.journal.put("b", Row("2"))
+        self.assertEqual(self.opened().rows, {"b": Row("2")})
 
     def test_torn(self):
         """A line cut short at any place is as if never written, and hurts no other."""
