@@ -63,9 +63,14 @@ def _kept_secret(path: str) -> bytes:
     """Whole or not there, also when two processes make it in the same moment."""
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
     made = f"{path}.{os.getpid()}"
+    with suppress(FileNotFoundError):
+        if not os.path.getsize(path):  # as a power cut may leave it; nothing is no secret
+            os.unlink(path)
     if not os.path.exists(path):
         with open(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
             opened.write(os.urandom(32).hex().encode())
+            opened.flush()
+            os.fsync(opened.fileno())
         with suppress(FileExistsError):
             os.link(made, path)
         os.unlink(made)
