@@ -187,6 +187,9 @@ class VolumeSweep:
         alive = yield self._hosts.alive()
         if not attachment.host or attachment.host in alive:
             return False
+        services = yield self._hosts.volume_services()
+        if volume.host not in {service.host for service in services if service.alive}:
+            return False  # nobody would answer, and all else would wait for that
         try:
             yield self._orders.fence("sweep", volume)
         except FabricError as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList, gatherResults, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, fail, gatherResults, inlineCallbacks
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
@@ -17,6 +17,7 @@ from fabric.cloud.assembly import QUOTAS, Rules
 from fabric.cloud.launch import LaunchSpec
 from fabric.cloud.volumes import VolumeSpec
 from fabric.errors import (
+    DeadlineExceeded,
     IdempotencyMismatch,
     InUse,
     InvalidValue,
@@ -490,6 +491,38 @@ class AttachTests(VolumeCase):
 
         yield self.cloud.until(without)
         yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_forced_off_when_nobody_answers(self) -> Test:
+        """A volume host that does not report is not waited for, volume by volume, while other things wait."""
+        yield self.begin(rules=attrs.evolve(IMPATIENT, down_after=2.0))
+        volume, machine = (yield self.volume()), (yield self.machine())
+        yield self.volumes.attach(CALLER, volume.id, machine.id, "/dev/sdf")
+        yield self.until_volume(volume.id, "in-use", "attached")
+        yield self.cloud.hosts["node1"].stop()
+
+        @inlineCallbacks
+        def dead() -> Generator[Any, Any, bool]:
+            services = yield self.cloud.cloud.hosts.records()
+            return not any(service.alive for service in services if service.host == "node1")
+
+        yield self.cloud.until(dead)
+        asked: list[str] = []
+
+        def fence(request_id: str, volume: Volume) -> Deferred[None]:
+            asked.append(volume.id)
+            return fail(DeadlineExceeded("unexport", 10.0))
+
+        self.cloud.assembly.sweep._volumes._orders.fence = fence
+        yield self.volumes.detach(CALLER, volume.id, force=True)
+        before = (yield self.volumes.get(CALLER, [volume.id]))[0].review_at
+
+        @inlineCallbacks
+        def looked_at() -> Generator[Any, Any, bool]:
+            return (yield self.volumes.get(CALLER, [volume.id]))[0].review_at > before
+
+        yield self.cloud.until(looked_at)
+        self.assertEqual(asked, [])
 
     @inlineCallbacks
     def test_leftover_export(self) -> Test:
