@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -35,6 +35,12 @@ from fabric.volume.interface import AwaitedSnapshot, IVolumeWorker
 
 DRIVER_SECONDS = 1800.0
 """How long a driver may take over one disk."""
+
+AT_ONCE = 4
+"""
+How many disks are copied at once: the driver is busy with each for minutes, and has to answer heartbeats and other
+orders meanwhile.
+"""
 
 QUIET_SECONDS = 300.0
 """How long a driver may take to stop a machine, and to start it."""
@@ -85,19 +91,35 @@ class Captures:
         self._clock = clock
         self._faults = faults
         self._turns = turns
+        self._slots = DeferredSemaphore(AT_ONCE)
+        self._held: set[str] = set()
 
     @inlineCallbacks
     def carry_out(self, machines: Iterable[dict[str, Any]], context: Context) -> Generator[Deferred[Any], Any, None]:
         """
-        Copy one after the other, each in its machine's turn; then report.
+        Copy one after the other, each in its machine's turn; then report.  An
+        order that is in hand already is dropped: it will be reported.
 
         @raise Unavailable: the reports could not be sent; to be repeated.
         """
-        reports: list[ImageReport] = []
         orders = [decode(CaptureOrder, machine) for machine in machines]
+        orders = [order for order in orders if order.image not in self._held]
+        images = {order.image for order in orders}
+        self._held |= images
+        try:
+            yield self._carry_out(orders, context)
+        finally:
+            self._held -= images
+
+    @inlineCallbacks
+    def _carry_out(self, orders: list[CaptureOrder], context: Context) -> Generator[Deferred[Any], Any, None]:
+        reports: list[ImageReport] = []
         for order in orders:
-            act = partial(self._quieted, order, context) if order.copies else partial(self._capture, order)
-            reports.append((yield self._turns.run(order.id, act)))
+            if order.copies:
+                report = yield self._turns.run(order.id, partial(self._quieted, order, context))
+            else:
+                report = yield self._slots.run(self._turns.run, order.id, partial(self._capture, order))
+            reports.append(report)
         self._faults.reach("compute.image_captured")
         for number, order in enumerate(orders):
             reports[number] = yield self._brought(order, reports[number], context)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -36,6 +36,15 @@ RECEIVE_SECONDS = 900.0
 
 MOVE_SECONDS = 3600.0
 """How long the driver may take to move one machine."""
+
+AT_ONCE = 4
+"""
+How many machines are moved at once: the driver is busy with each for minutes, and has to answer heartbeats and
+other orders meanwhile.
+"""
+
+HELD = 32
+"""How many orders wait at most: half as many as a worker is given messages."""
 
 ASK_SECONDS = 5.0
 """How long the other host may take to say what it has; its machine's other orders wait meanwhile."""
@@ -69,14 +78,26 @@ class Migrations:
         self._machines = machines
         self._reporter = reporter
         self._disks = disks
+        self._slots = DeferredSemaphore(AT_ONCE)
+        self._held: set[str] = set()
 
     @inlineCallbacks
     def carry_out(self, orders: list[dict[str, Any]], context: Context) -> Generator[Deferred[Any], Any, None]:
         """
-        Move one after the other, each in its machine's turn.
+        Move one after the other, each in its machine's turn.  An order that is
+        in hand already is dropped, and so are those after L{HELD}: they come
+        again, and must not take the place of orders of other kinds.
         """
         for order in [decode(MigrationOrder, each) for each in orders]:
-            yield self._turns.run(order.machine.id, partial(self._moved, order, context))
+            id = order.machine.id
+            if id in self._held or len(self._held) >= HELD:
+                self.log.info("{request_id}: {id} is not moved yet", request_id=context.request_id, id=id)
+                continue
+            self._held.add(id)
+            try:
+                yield self._slots.run(self._turns.run, id, partial(self._moved, order, context))
+            finally:
+                self._held.discard(id)
         yield self._reporter.confirmed()
         self._faults.reach("compute.migration_reported")
 
