@@ -27,6 +27,7 @@ from fabric.compute.captures import Captures
 from fabric.compute.care import Care
 from fabric.compute.disks import Disks
 from fabric.compute.driver import IComputeDriver, IDomainWatcher
+from fabric.compute.guestnews import GuestNews
 from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport
 from fabric.compute.machines import Machines
 from fabric.compute.migrations import Migrations
@@ -91,8 +92,8 @@ class ComputeWorker(Answers):
         self._slots = DeferredSemaphore(concurrency)
         self._turns = Turns(clock)
         self._machines = Machines()
-        self._unsaid: dict[str, tuple[Domain, str, bool]] = {}
         self._reporter = Reporter(host, queue, clock, linger)
+        self._news = GuestNews(host, driver, self._turns, self._machines, partial(self._report, context=NOBODY))
         self._disks = Disks(host, driver, queue, clock, self._faults, self._turns)
         self._captures = Captures(
             host, driver, queue, clock, self._faults, self._turns, self._machines, self._report, uploader
@@ -111,7 +112,7 @@ class ComputeWorker(Answers):
         @return: fires with that.
         """
         changes = self._machines.changes
-        domains = yield self._driver.domains()
+        domains = yield self._domains()
         # What changed under our eyes is not what the driver says any more.
         self._machines.refresh(domains, still=changes == self._machines.changes)
         return domains  # type: ignore[no-any-return]
@@ -172,45 +173,9 @@ class ComputeWorker(Answers):
         orders = [decode(Brief, machine) for machine in machines]
         yield self._carry_out(orders, context, self._terminate)
 
-    # News of the guests' own.
-
     def domain_changed(self, domain: Domain, reason: str, own: bool) -> None:
-        """
-        See L{IDomainWatcher.domain_changed}.  While orders to it are carried
-        out this waits: they may lead to something else, which is reported then.
-        """
-        if not self._turns.busy(domain.id):
-            self._changed(domain, reason, own)
-            return
-        if domain.id not in self._unsaid:
-            waiting = self._turns.run(domain.id, partial(self._say, domain.id))
-            waiting.addErrback(lambda failure: self.log.failure("{id}: not looked at", failure, id=domain.id))
-        self._unsaid[domain.id] = (domain, reason, own)
-
-    @inlineCallbacks
-    def _say(self, id: str) -> Generator[Deferred[Any], Any, None]:
-        """Report what was heard of a guest while it had orders, if it is so still and they did not make it so."""
-        heard, reason, own = self._unsaid.pop(id)
-        known = self._machines.get(id)
-        if known is None or _runs(known) == _runs(heard):
-            return
-        domains = yield self._driver.domains()
-        found = next((domain for domain in domains if domain.id == id), attrs.evolve(known, state="stopped"))
-        if _runs(found) == _runs(heard):
-            self._changed(found, reason, own)
-
-    def _changed(self, domain: Domain, reason: str, own: bool) -> None:
-        """Report what a guest did by itself."""
-        self.log.info(
-            "{host}: {id} is {state}: {reason}", host=self._host, id=domain.id, state=domain.state, reason=reason
-        )
-        report = self._machines.put(domain)
-        if domain.condition == "suspended":
-            return  # it goes on where it was when somebody resumes it
-        code = "" if domain.state == "running" else INTERNAL
-        if domain.state == "stopped" and own:
-            code = "Client.InstanceInitiatedShutdown"
-        self._report(attrs.evolve(report, order=0, code=code, message=reason), NOBODY)
+        """See L{IDomainWatcher.domain_changed}."""
+        self._news.domain_changed(domain, reason, own)
 
     # How orders are carried out.
 
@@ -499,7 +464,3 @@ class ComputeWorker(Answers):
         self.log.warn("{request_id}: {id} could not be {what}: {error}", **names)
         if not isinstance(error, FabricError):
             self.log.failure("{request_id}: {id}", Failure(error), **names)
-
-
-def _runs(domain: Domain) -> bool:
-    return domain.state == "running"
