@@ -10,6 +10,7 @@ import base64
 from collections.abc import Generator
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
@@ -18,10 +19,13 @@ from fabric.compute.captures import Captures
 from fabric.compute.care import Care
 from fabric.compute.disks import Disks
 from fabric.compute.driver import IComputeDriver
+from fabric.compute.interface import Domain
+from fabric.compute.machines import Machines
 from fabric.compute.migrations import Migrations
 from fabric.compute.reporter import WAIT
 from fabric.model.codec import encode
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.turns import Turns
 
 NOBODY = Context()
 """The context of work that no message asked for."""
@@ -36,6 +40,8 @@ class Answers:
     _driver: IComputeDriver
     _queue: IQueue
     _clock: IReactorTime
+    _turns: Turns
+    _machines: Machines
     _disks: Disks
     _captures: Captures
     _care: Care
@@ -112,5 +118,20 @@ class Answers:
     @inlineCallbacks
     def describe_machines(self, context: Context = NOBODY) -> Generator[Deferred[Any], Any, list[dict[str, Any]]]:
         """See L{IComputeWorker.describe_machines}."""
-        domains = yield self._driver.domains()
+        domains = yield self._domains()
         return [encode(domain) for domain in domains]
+
+    @inlineCallbacks
+    def _domains(self) -> Generator[Deferred[Any], Any, list[Domain]]:
+        """
+        What there is.  One that is down while an order about it is being
+        carried out may be so for a moment only: what becomes of it is reported.
+        """
+        found = yield self._driver.domains()
+        return [self._settled(domain) for domain in found]
+
+    def _settled(self, domain: Domain) -> Domain:
+        before = self._machines.get(domain.id)
+        if before is None or before.state != "running" or not self._turns.busy(domain.id):
+            return domain
+        return attrs.evolve(domain, state=before.state, condition=before.condition)

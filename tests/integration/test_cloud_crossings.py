@@ -29,7 +29,7 @@ from fabric.model.codec import encode
 from fabric.model.host import Capacity, Stray
 from fabric.model.instance import Instance, Migration
 from fabric.store.interface import Page, Query, Stored
-from fabric.testing.cloud import CALLER, SAMPLE, CloudUnderTest, make_cloud
+from fabric.testing.cloud import CALLER, OPERATOR, SAMPLE, CloudUnderTest, make_cloud
 from fabric.testing.store import make_store
 
 Test = Generator[Deferred[Any], Any, None]
@@ -129,6 +129,19 @@ class AdoptionTests(TestCase):
         [other] = late
         self.assertTrue((yield self.here(other.id)))
         yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_down_for_a_moment(self) -> Test:
+        """A guest that is down for the time of an order is not held to be lost by what its host tells then."""
+        self.host.hypervisor.rehearsal.tell("rescue slow 1")
+        rescued = self.cloud.cloud.care.rescue(OPERATOR, self.made.id)
+        worker = self.host.services[1].worker
+        yield self.cloud.until(lambda: worker._turns.busy(self.made.id))
+        self.host.hypervisor.kill(self.made.id)  # as drivers do before they boot it anew
+        yield worker.adopt()
+        yield rescued
+        [instance] = yield self.cloud.get(self.made.id)
+        self.assertEqual(instance.state, "running")
 
     @inlineCallbacks
     def test_removed_late(self) -> Test:
