@@ -70,7 +70,7 @@ def _volumes(reactor: Any, settings: Settings) -> IVolumeDriver:
         return FakeVolumes(kept, reactor, settings.fake)
     hosts = (settings.host_name, *wanted.shared_with)
     directory = os.path.abspath(wanted.directory or kept)
-    return FileVolumes(directory, hosts, Commands(reactor, wanted.copy_seconds), wanted.capacity_gb)
+    return FileVolumes(directory, hosts, Commands(reactor, wanted.copy_seconds), reactor, wanted.capacity_gb)
 
 
 def volume(reactor: Any, settings: Settings, queue: Any, points: IFaults) -> VolumeService:

@@ -10,20 +10,26 @@ writes; elsewhere only a volume that no guest has can be copied.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from fabric.command import Commands
 from fabric.errors import DriverFailure, NoCapacity, NotFound, WrongState
 from fabric.journal import Journal
+from fabric.turns import Turns
 from fabric.volume.interface import HeldSnapshot, HeldVolume, Holdings, IVolumeDriver, SnapshotOrder, VolumeOrder
 
 GIB = 1 << 30
+
+AT_ONCE = 2
+"""How many files are copied at once: more would not be faster on one disk."""
 
 UNFINISHED = ".new"
 """How a file ends that is being made; start-up removes it."""
@@ -47,7 +53,14 @@ class FileVolumes:
     See the module.  Copies are made by C{cp}; all else takes microseconds.
     """
 
-    def __init__(self, directory: str, hosts: Collection[str], commands: Commands, capacity_gb: int = 0) -> None:
+    def __init__(
+        self,
+        directory: str,
+        hosts: Collection[str],
+        commands: Commands,
+        clock: IReactorTime,
+        capacity_gb: int = 0,
+    ) -> None:
         """
         @param directory: where the files are; made when need be.
         @param hosts: names in the cloud of those that have this directory at
@@ -62,8 +75,10 @@ class FileVolumes:
         self._hosts = hosts
         self._commands = commands
         self._capacity_gb = capacity_gb
-        self._one_by_one = DeferredLock()
-        self._copied = ""
+        self._turns = Turns(clock)
+        self._slots = DeferredSemaphore(AT_ONCE)
+        self._coming: dict[str, int] = {}
+        self._copied: set[str] = set()
 
     def start(self) -> Deferred[None]:
         """See L{IVolumeDriver.start}."""
@@ -83,18 +98,18 @@ class FileVolumes:
 
     def create(self, volume: VolumeOrder) -> Deferred[None]:
         """See L{IVolumeDriver.create}."""
-        return self._in_turn(self._create, volume)
+        return self._in_turn((volume.id, volume.snapshot), self._create, volume)
 
     def grow(self, volume: VolumeOrder) -> Deferred[None]:
         """
         See L{IVolumeDriver.grow}.  A guest that has it sees the new size when
         it is started anew.
         """
-        return self._in_turn(self._grow, volume)
+        return self._in_turn((volume.id,), self._grow, volume)
 
     def delete(self, id: str) -> Deferred[None]:
         """See L{IVolumeDriver.delete}."""
-        return self._in_turn(self._delete, id)
+        return self._in_turn((id,), self._delete, id)
 
     def export(self, id: str, host: str, order: int) -> Deferred[dict[str, str]]:
         """
@@ -116,19 +131,21 @@ class FileVolumes:
         @raise DriverFailure: a guest has the volume, and the file system
             can't clone files.
         """
-        return self._in_turn(self._snapshot, snapshot)
+        return self._in_turn((snapshot.id, snapshot.source or snapshot.volume), self._snapshot, snapshot)
 
     def delete_snapshot(self, id: str) -> Deferred[None]:
         """See L{IVolumeDriver.delete_snapshot}."""
-        return self._in_turn(_unlink, os.path.join(self._snapshots, id))
+        return self._in_turn((id,), _unlink, os.path.join(self._snapshots, id))
 
-    def _in_turn(self, work: Callable[..., Any], *arguments: Any) -> Deferred[None]:
+    def _in_turn(self, ids: Iterable[str], work: Callable[..., Any], *arguments: Any) -> Deferred[None]:
         """
-        One by one.  Cancelled, it is not begun, or goes on to its end in its
-        turn: a copy that nobody waits for may still be written.
+        One by one for each file: what is copied stays meanwhile.  Cancelled, it
+        is not begun, or goes on to its end in its turn: a copy that nobody
+        waits for may still be written.
         """
         answer: Deferred[None] = Deferred()
-        self._one_by_one.run(lambda: None if answer.called else work(*arguments)).addBoth(answer.callback)
+        wanted = partial(maybeDeferred, lambda: None if answer.called else work(*arguments))
+        self._turns.run_all({*ids} - {""}, wanted).addBoth(answer.callback)
         return answer
 
     def _open(self) -> None:
@@ -158,12 +175,12 @@ class FileVolumes:
         if found is not None:
             raise WrongState(kind="volume", id=volume.id, found=f"{found} GiB", wanted=[f"{volume.size_gb} GiB"])
         source = self._there(self._snapshots, "snapshot", volume.snapshot) if volume.snapshot else ""
-        self._take_room(volume.size_gb)
         self._exports.remove(volume.id)
-        if source:
-            yield self._copy(source, path + UNFINISHED, "auto")
-        _resize(path + UNFINISHED, volume.size_gb)
-        yield self._finish(path)
+        with self._room_for(path, volume.size_gb):
+            if source:
+                yield self._copy(source, path + UNFINISHED, "auto")
+            _resize(path + UNFINISHED, volume.size_gb)
+            yield self._finish(path)
 
     def _grow(self, volume: VolumeOrder) -> None:
         path = self._there(self._volumes, "volume", volume.id)
@@ -181,7 +198,7 @@ class FileVolumes:
         found = self._exports.rows.get(id, Export())
         if order < found.order:
             raise WrongState(kind="volume", id=id, found=f"order {found.order}", wanted=[f"order {order}"])
-        if id == self._copied:
+        if id in self._copied:
             raise DriverFailure(what=f"{id} is being copied, which ends before a guest may write to it")
         if host not in self._hosts:
             raise DriverFailure(what=f"volumes are files on {', '.join(self._hosts)}, which {host} can't reach")
@@ -202,21 +219,23 @@ class FileVolumes:
             source = self._there(self._snapshots, "snapshot", snapshot.source)
         else:
             source = self._there(self._volumes, "volume", snapshot.volume)
-        self._take_room(os.path.getsize(source) // GIB)
         in_use = not snapshot.source and bool(self._exports.rows.get(snapshot.volume, Export()).exported_to)
-        self._copied = "" if in_use or snapshot.source else snapshot.volume
-        try:
-            yield self._copy(source, path + UNFINISHED, "always" if in_use else "auto")
-        finally:
-            self._copied = ""
-        yield self._finish(path)
+        with self._room_for(path, os.path.getsize(source) // GIB):
+            quiet = set() if in_use or snapshot.source else {snapshot.volume}
+            self._copied |= quiet
+            try:
+                yield self._copy(source, path + UNFINISHED, "always" if in_use else "auto")
+            finally:
+                self._copied -= quiet
+            yield self._finish(path)
 
     @inlineCallbacks
     def _copy(self, source: str, target: str, clone: str) -> Generator[Deferred[Any], Any, None]:
         """
         @param clone: C{always} for a copy of one moment, or none.
         """
-        finished = yield self._commands.run(["cp", "--sparse=auto", f"--reflink={clone}", source, target])
+        command = ["cp", "--sparse=auto", f"--reflink={clone}", source, target]
+        finished = yield self._slots.run(self._commands.run, command)
         if finished.status == 0:
             return
         _unlink(target)
@@ -251,8 +270,19 @@ class FileVolumes:
         found = os.statvfs(self._volumes)
         return found.f_blocks * found.f_frsize // GIB
 
+    @contextmanager
+    def _room_for(self, path: str, size_gb: int) -> Iterator[None]:
+        """Count a file that is being made as if it were there."""
+        self._take_room(size_gb)
+        self._coming[path] = size_gb
+        try:
+            yield
+        finally:
+            del self._coming[path]
+
     def _take_room(self, size_gb: int) -> None:
         promised = sum(sum(_sizes(directory).values()) for directory in (self._volumes, self._snapshots))
+        promised += sum(each for path, each in self._coming.items() if not os.path.exists(path))
         free = self._room() - promised
         if size_gb > free:
             raise NoCapacity(reasons={"volumes": f"{free} GiB free, {size_gb} wanted"})

@@ -8,14 +8,15 @@ import os
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from fabric.command import Commands
-from fabric.errors import DriverFailure
-from fabric.testing.volume import COPY, ONE, SNAPSHOT, VolumeDriverContract
+from fabric.errors import DriverFailure, NoCapacity
+from fabric.testing.volume import COPY, ONE, SNAPSHOT, TWO, VolumeDriverContract
 from fabric.volume.files import UNFINISHED, FileVolumes
-from fabric.volume.interface import IVolumeDriver
+from fabric.volume.interface import IVolumeDriver, VolumeOrder
 
 Steps = Generator[Deferred[Any], Any, None]
 
@@ -27,11 +28,9 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
 
     def make_driver(self) -> IVolumeDriver:
         """Over one directory of this test."""
-        from twisted.internet import reactor
-
         if not hasattr(self, "directory"):
             self.directory = self.mktemp()
-        return FileVolumes(self.directory, ("a", "b"), Commands(reactor), 10)
+        return FileVolumes(self.directory, ("a", "b"), Commands(reactor), reactor, 10)
 
     def path(self, id: str) -> str:
         """A volume's file."""
@@ -135,6 +134,23 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
         self.assertEqual(len(begun), 1)
         yield self.assertSnapshots(SNAPSHOT)
         yield self.driver.export(ONE.id, "a", 1)
+
+    @inlineCallbacks
+    def test_not_behind_a_copy(self) -> Steps:
+        """A volume need not wait for another's copy, nor take the room that it will need; its own source stays."""
+        yield self.driver.create(ONE)
+        _, go = self.held_back()
+        copying = self.driver.snapshot(SNAPSHOT)
+        yield self.driver.create(TWO).addTimeout(5, reactor)
+        yield self.assertFailure(self.driver.create(VolumeOrder("vol-00000000000000009", 7)), NoCapacity)
+        deleting = self.driver.delete(ONE.id)
+        self.assertTrue(os.path.exists(self.path(ONE.id)))
+        go.callback(None)
+        yield copying
+        yield deleting
+        yield self.assertSnapshots(SNAPSHOT)
+        self.assertFalse(os.path.exists(self.path(ONE.id)))
+        yield self.driver.create(VolumeOrder("vol-00000000000000009", 7))
 
     @inlineCallbacks
     def test_power_cut(self) -> Steps:
