@@ -269,6 +269,8 @@ class Instances:
             transaction.limit(counter(caller.project, resource), limits[resource])
         if instance.host:
             yield self._limit_room(transaction, instance.host, flavor)
+        if instance.migration is not None:
+            yield self._limit_room(transaction, instance.migration.destination, flavor)
         return flavor
 
     @inlineCallbacks

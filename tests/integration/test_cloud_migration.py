@@ -14,7 +14,7 @@ from fabric.cloud.addresses import Named
 from fabric.cloud.assembly import Rules
 from fabric.cloud.launch import LaunchSpec
 from fabric.cloud.volumes import VolumeSpec
-from fabric.errors import LimitExceeded, NotFound, WrongState
+from fabric.errors import InvalidValue, LimitExceeded, NotFound, WrongState
 from fabric.model.address import Address
 from fabric.model.instance import Instance
 from fabric.settings import Fake
@@ -90,6 +90,20 @@ class MigrationTests(TestCase):
             return bool(there) and not here and stored.record.settled
 
         yield self.cloud.until(followed)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_resized_meanwhile(self) -> Test:
+        """One that is being moved gets no type for which there is no room where it goes."""
+        yield self.second_host(Fake(vcpus=1, boot_seconds=0.0, stop_seconds=0.0))
+        yield self.cloud.cloud.instances.stop(CALLER, [self.made.id])
+        yield self.cloud.until_state("stopped", self.made.id)
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate slow 0.5")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        resized = self.cloud.cloud.instances.modify(CALLER, self.made.id, flavor="m1.large")
+        yield self.assertFailure(resized, InvalidValue)
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.host, instance.flavor.name), ("b", "m1.tiny"))
         yield self.cloud.sound()
 
     @inlineCallbacks
