@@ -74,6 +74,7 @@ class VolumeWorker:
         self._faults = faults or NoFaults()
         self._turns = Turns(clock)
         self._gone: OrderedDict[str, int] = OrderedDict()
+        self._in_hand: set[tuple[Any, Any]] = set()
 
     @inlineCallbacks
     def adopt(self) -> Generator[Deferred[Any], Any, None]:
@@ -199,11 +200,20 @@ class VolumeWorker:
     def _each(
         self, orders: Iterable[Order], context: Context, act: Callable[[Order], Deferred[Any]]
     ) -> Generator[Deferred[Any], Any, list[Any]]:
-        """All at once, each in its turn; those that broke unexpectedly are not reported, and asked for again."""
+        """
+        All at once, each in its turn; those that broke unexpectedly are not
+        reported, and asked for again.  One that is in hand already is left to
+        the message that brought it: while a volume is copied its order comes
+        again and again, and would keep the host from all others.
+        """
         self._faults.reach("volume.received")
         going = []
         for order in orders:
+            if (act, order) in self._in_hand:
+                continue
+            self._in_hand.add((act, order))
             work = self._turns.run_all(_things(order), partial(self._unless_gone, order, context, act))
+            work.addBoth(self._out_of_hand, act, order)
             going.append(work.addErrback(self._broken, order.id, context))
         reports = []
         for work in going:
@@ -218,6 +228,10 @@ class VolumeWorker:
                 )
                 reports.append(report)
         return reports
+
+    def _out_of_hand(self, result: Any, act: Any, order: Any) -> Any:
+        self._in_hand.discard((act, order))
+        return result
 
     def _unless_gone(self, order: Order, context: Context, act: Callable[[Order], Deferred[Any]]) -> Deferred[Any]:
         """Asked when its turn has come: what it waited for may have been the deletion."""

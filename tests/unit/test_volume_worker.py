@@ -129,6 +129,17 @@ class VolumeServiceTests(SynchronousTestCase):
         self.assertEqual(self.controller.snapshots, [(SNAPSHOT.id, 0, "completed"), (SNAPSHOT.id, 2, "gone")])
         self.assertEqual(self.successResultOf(self.driver.describe()).snapshots, ())
 
+    def test_ordered_again_and_again(self):
+        """Orders that come again while they are carried out don't keep others waiting."""
+        self.order("create", ONE)
+        self.driver.rehearsal.tell("snapshot slow 4")
+        for _ in range(20):
+            self.order("snapshot", SNAPSHOT)
+        self.order("create", TWO)
+        self.assertEqual(self.held(), {ONE.id: 1, TWO.id: 2})
+        self.settle(5.0)
+        self.assertEqual(self.controller.snapshots, [(SNAPSHOT.id, 0, "completed")])
+
     def test_one_after_the_other(self):
         """Orders about one volume are carried out in turn."""
         self.driver.rehearsal.tell("create slow 1")
