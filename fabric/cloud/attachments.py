@@ -17,7 +17,7 @@ from fabric.cloud.retry import until_written
 from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.errors import Conflict, InUse, InvalidValue, NotFound, Protected, WrongState
 from fabric.faults import IFaults
-from fabric.model.device import bare
+from fabric.model.device import bare, root_names
 from fabric.model.instance import Disk, Instance, with_disk, without_disk
 from fabric.model.volume import Attachment, Volume, attachment_moved, disk_of, moved
 from fabric.store.interface import IStore, Stored, Transaction, Want
@@ -303,7 +303,7 @@ def check_free(instance: Instance, device: str) -> None:
     @raise InvalidValue: the instance has something there, or no room.
     """
     taken = {bare(disk.device) for disk in instance.disks}
-    taken |= {bare(instance.scratch_device), "" if instance.boots_volume else bare(instance.root_device)}
+    taken |= {bare(instance.scratch_device), *(() if instance.boots_volume else root_names(instance.root_device))}
     if bare(device) in taken:
         raise InvalidValue("device", device, f"{device} is already in use")
     if len(instance.disks) >= MOST_DISKS:

@@ -117,4 +117,4 @@ def _check(flavor: Flavor) -> None:
     for field, least in _LEAST.items():
         value = getattr(flavor, field)
         if not least <= value <= _MOST:
-            raise InvalidValue(field, str(value), f"at least {least}")
+            raise InvalidValue(field, str(value), f"a number from {least} to {_MOST}")

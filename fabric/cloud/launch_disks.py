@@ -15,7 +15,7 @@ from fabric.cloud.attachments import MOST_DISKS, check_device
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.volumes import checked_size
 from fabric.errors import InvalidValue, NotFound, WrongState
-from fabric.model.device import bare
+from fabric.model.device import bare, root_names
 from fabric.model.flavor import Flavor
 from fabric.model.image import Image, ImageDisk
 from fabric.model.snapshot import Snapshot
@@ -29,9 +29,6 @@ MAPPING = "blockDeviceMapping"
 
 SCRATCH = "/dev/sdb"
 """Where a scratch disk is unless the launch says otherwise, as on EC2."""
-
-ROOTS = frozenset({"sda", "sda1", "xvda", "xvda1", "vda", "vda1", "hda", "hda1"})
-"""What a root disk is called where the image does not say."""
 
 SLOW = ("st1", "sc1")
 """Volume types that EC2 boots nothing from."""
@@ -109,7 +106,7 @@ def _check_root(image: Image, asked: Mapping[str, AskedDisk], others: set[str]) 
     @raise InvalidValue: the root can't be left out, nor be of something else;
         and one that is a host's own disk can't be a volume.
     """
-    names = {bare(image.root_device)} if image.root_device else ROOTS
+    names = root_names(image.root_device)
     for name in sorted(names & others):
         raise InvalidValue(MAPPING, name, f"The root device {name} can't be left out, nor be an instance store volume")
     for name in sorted(names & set(asked)):

@@ -323,8 +323,8 @@ class AttachTests(VolumeCase):
         """All the volumes of an instance are attached at once, and detached at once; none is in the way of another."""
         yield self.begin()
         machine = yield self.machine()
-        volumes = yield gatherResults([self.volume() for _ in range(26)])
-        devices = {f"/dev/sd{chr(97 + n)}": volume.id for n, volume in enumerate(volumes)}
+        volumes = yield gatherResults([self.volume() for _ in range(25)])
+        devices = {f"/dev/sd{chr(98 + n)}": volume.id for n, volume in enumerate(volumes)}
         yield gatherResults([self.volumes.attach(CALLER, id, machine.id, device) for device, id in devices.items()])
         for volume in volumes:
             yield self.until_volume(volume.id, "in-use", "attached")

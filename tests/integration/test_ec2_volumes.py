@@ -198,6 +198,8 @@ class VolumeTests(StorageCase):
         for code, action, parameters in (
             ("VolumeInUse", "AttachVolume", {"VolumeId": one, "InstanceId": machine, "Device": "/dev/sdg"}),
             ("InvalidParameterValue", "AttachVolume", {"VolumeId": two, "InstanceId": machine, "Device": "/dev/sdf"}),
+            ("InvalidParameterValue", "AttachVolume", {"VolumeId": two, "InstanceId": machine, "Device": "/dev/sda1"}),
+            ("InvalidParameterValue", "AttachVolume", {"VolumeId": two, "InstanceId": machine, "Device": "vda"}),
             ("InvalidParameterValue", "AttachVolume", {"VolumeId": two, "InstanceId": machine, "Device": "x"}),
             ("InvalidVolume.NotFound", "AttachVolume", {"VolumeId": NONE, "InstanceId": machine, "Device": "sdg"}),
             ("InvalidVolumeID.Malformed", "AttachVolume", {"VolumeId": "x", "InstanceId": machine, "Device": "sdg"}),
