@@ -345,6 +345,9 @@ class TagTests(EC2Case):
         yield self.refused("InvalidInstanceID.NotFound", "CreateTags", Resources=[id, missing], Tags=tag)
         yield self.refused("InvalidInstanceID.NotFound", "CreateTags", BOB, Resources=[id], Tags=tag)
         yield self.refused("InvalidID", "CreateTags", Resources=["thing"], Tags=tag)
+        [subnet] = (yield self.ask("DescribeSubnets"))["Subnets"]
+        for untagged in (subnet["SubnetId"], subnet["VpcId"]):
+            yield self.refused("UnsupportedOperation", "CreateTags", Resources=[untagged], Tags=tag)
         message = yield self.refused("InvalidParameterValue", "CreateTags", Resources=[id], Tags=[{"Key": "aws:x"}])
         self.assertEqual(message, "Tag keys starting with 'aws:' are reserved for internal use")
         self.assertEqual((yield self.rows()), [])

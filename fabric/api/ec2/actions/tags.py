@@ -4,6 +4,7 @@ CreateTags, DescribeTags, DeleteTags.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from fabric.api.ec2.actions.listing import paged
-from fabric.api.ec2.actions.refusals import missing
+from fabric.api.ec2.actions.refusals import missing, unsupported
 from fabric.api.ec2.actions.tagging import check_key, read_tags, too_many_tags
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
@@ -41,6 +42,7 @@ FILTERS = FilterTable(
 )
 
 _PLACES = {"resource-id": 0, "resource-type": 1, "key": 2, "value": 3}
+_is_of_network = re.compile(r"(vpc|subnet|igw|rtb|acl|dopt|eni)-([0-9a-f]{8}|[0-9a-f]{17})").fullmatch
 _KINDS = (*(cls.kind for cls in TAGGABLE), "kernel", "ramdisk", "rule")
 
 
@@ -143,6 +145,8 @@ def _resources(parameters: Mapping[str, Any]) -> list[str]:
     if not resources:
         raise missing("ResourceId")
     for id in resources:
+        if _is_of_network(id):
+            raise unsupported(f"'{id}' can't be tagged on this cloud: it has networks as its operator made them")
         if not any(is_id(kind, id) for kind in _KINDS):
             raise EC2Error("InvalidID", f"The ID '{id}' is not valid")
     return resources
