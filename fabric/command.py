@@ -57,7 +57,9 @@ class Commands:
         """
         @param command: its name or path, and its arguments.
         @param text: what it reads.
-        @return: fires when it has ended, whatever its status; does not fail.
+        @return: fires when it has ended, whatever its status; does not fail,
+            but when it is cancelled: then the command is killed, so that
+            nothing of it comes after what is done next.
         """
         child = _Child(text)
         path = os.environ.get("PATH", "") + ":" + PATH
@@ -68,12 +70,12 @@ class Commands:
             return succeed(Finished(None, b"", f"not started: {error.strerror}"))
         limit = self._reactor.callLater(self._seconds, child.kill)
 
-        def ended(finished: Finished) -> Finished:
+        def ended(result: Finished | Failure) -> Finished | Failure:
             if limit.active():
                 limit.cancel()
-            return finished
+            return result
 
-        return child.ended.addCallback(ended)
+        return child.ended.addBoth(ended)
 
 
 class _Child(ProcessProtocol):
@@ -82,7 +84,7 @@ class _Child(ProcessProtocol):
     """
 
     def __init__(self, text: bytes) -> None:
-        self.ended: Deferred[Finished] = Deferred()
+        self.ended: Deferred[Finished] = Deferred(lambda ended: self.kill())
         self._text = text
         self._output = b""
         self._complaint = b""
@@ -111,5 +113,7 @@ class _Child(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """It is over."""
+        if self.ended.called:
+            return  # nobody waits for it any more
         status = reason.value.exitCode  # type: ignore[union-attr]
         self.ended.callback(Finished(status, self._output, self._complaint.decode("utf-8", "replace").strip()))

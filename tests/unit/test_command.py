@@ -4,8 +4,10 @@ Tests for L{fabric.command}.
 
 from __future__ import annotations
 
+import os
+
 from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import CancelledError, inlineCallbacks
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -26,6 +28,16 @@ class CommandsTests(TestCase):
             before = reactor.seconds()
             yield Commands(reactor, 0.3).run(["sh", "-c", script])
             self.assertLess(reactor.seconds() - before, 5)
+
+    @inlineCallbacks
+    def test_cancelled(self):
+        """A command that is given up is killed: nothing of it comes later."""
+        late = self.mktemp()
+        running = Commands(reactor).run(["sh", "-c", f"sleep 0.5; touch {late}"])
+        running.cancel()
+        yield self.assertFailure(running, CancelledError)
+        yield Commands(reactor).run(["sleep", "1"])
+        self.assertFalse(os.path.exists(late))
 
 
 class NoRoom(Clock):

@@ -110,7 +110,7 @@ class LinuxNetwork:
             for network, error in (yield self._settle(frozenset())).items():
                 self.log.error("Network {network} is not as it should be: {why}", network=network, why=error)
             self._watch.startService()
-        except BaseException:
+        except Exception:
             yield self.stop()
             raise
 
