@@ -277,9 +277,9 @@ class Instances:
     def _limit_room(self, transaction: Any, host: str, flavor: Flavor) -> Generator[Deferred[Any], Any, None]:
         [service] = yield self._store.read(Service, [f"compute.{host}"])
         if service is not None:
-            missing = sorted(set(flavor.requires) - set(service.record.capacity.features))
+            missing = service.record.capacity.lacks(flavor)
             if missing:
-                raise InvalidValue("InstanceType", flavor.name, f"its host has no {', '.join(missing)}")
+                raise InvalidValue("InstanceType", flavor.name, f"its host has no {missing}")
             for name, most in service.record.capacity.room().items():
                 transaction.limit(f"load:{host}:{name}", most)
 

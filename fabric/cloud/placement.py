@@ -140,8 +140,8 @@ class Placement:
         claimed = yield self.claim(request_id, {host: fit})
         if claimed.full:
             yield self._elsewhere(request_id, host, fit, claimed.full[host])
-        for id, why in unfit.items():
-            yield self._elsewhere(request_id, host, [id], why)
+        for why in dict.fromkeys(unfit.values()):
+            yield self._elsewhere(request_id, host, [id for id in unfit if unfit[id] == why], why)
 
     @inlineCallbacks
     def _elsewhere(

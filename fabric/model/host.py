@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import attrs
 
+from fabric.model.flavor import Flavor
 from fabric.model.record import ALL, Derived, Record
 
 CLOSED = "closed"
@@ -35,6 +36,13 @@ class Capacity:
     cpu_model: str = ""
     features: tuple[str, ...] = ()
     gpus: int = 0
+
+    def lacks(self, flavor: Flavor) -> str:
+        """
+        @return: what a type requires and this host does not have, in words;
+            empty when it has all.
+        """
+        return ", ".join(sorted(set(flavor.requires) - set(self.features)))
 
     def room(self) -> dict[str, int]:
         """

@@ -111,7 +111,5 @@ def suits(wanted: Wanted, host: HostView) -> str:
         return f"in zone {host.zone}, {wanted.zone} wanted"
     if wanted.architecture != host.capacity.architecture:
         return f"{host.capacity.architecture} processors, {wanted.architecture} wanted"
-    missing = sorted(set(wanted.flavor.requires) - set(host.capacity.features))
-    if missing:
-        return f"has no {', '.join(missing)}"
-    return ""
+    missing = host.capacity.lacks(wanted.flavor)
+    return f"has no {missing}" if missing else ""

@@ -107,6 +107,15 @@ class LibvirtFixtures:
         return self.driver.start(self.watcher)
 
     @inlineCallbacks
+    def have_other(self):
+        """A second libvirtd, at 192.0.2.2, with a cable to the first one's 192.0.2.1."""
+        joined = "b" in RACK.hosts
+        self.other = yield RACK.get("b")
+        if not joined:
+            yield deferToThread(RACK.namespaces.join, "a", "192.0.2.1/24", "b", "192.0.2.2/24")
+        self.addCleanup(deferToThread, self.other.remove_guests)
+
+    @inlineCallbacks
     def remove_guests(self, libvirtd):
         """Whatever a test left."""
         yield deferToThread(libvirtd.remove_guests)

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from fabric.testing.compute import ComputeDriverContract, MigrationContract
-from tests.integration.libvirt_guests import RACK, LibvirtFixtures
+from tests.integration.libvirt_guests import LibvirtFixtures
 
 
 class LibvirtContract(LibvirtFixtures, ComputeDriverContract, TestCase):
@@ -35,11 +35,7 @@ class LibvirtMigrationContract(LibvirtFixtures, MigrationContract, TestCase):
     @inlineCallbacks
     def begin(self):
         """Both hosts, with a cable between them."""
-        joined = "b" in RACK.hosts
-        self.other = yield RACK.get("b")
-        if not joined:
-            yield deferToThread(RACK.namespaces.join, "a", "192.0.2.1/24", "b", "192.0.2.2/24")
-        self.addCleanup(deferToThread, self.other.remove_guests)
+        yield self.have_other()
         yield MigrationContract.setUp(self)
 
     def make_hosts(self):

@@ -24,7 +24,7 @@ from fabric.compute.libvirt.graphics import given
 from fabric.errors import DriverFailure
 from fabric.settings import Libvirt
 from fabric.testing.compute import Heard
-from tests.integration.libvirt_guests import RACK, LibvirtFixtures
+from tests.integration.libvirt_guests import LibvirtFixtures
 
 CARDS = ("0000:f1:00.0", "0000:f2:00.0")
 """Addresses at which no machine has anything."""
@@ -184,11 +184,7 @@ class GpuMoveTests(GpuFixtures, TestCase):
     @inlineCallbacks
     def begin(self):
         """A driver on each."""
-        joined = "b" in RACK.hosts
-        self.other = yield RACK.get("b")
-        if not joined:
-            yield deferToThread(RACK.namespaces.join, "a", "192.0.2.1/24", "b", "192.0.2.2/24")
-        self.addCleanup(deferToThread, self.other.remove_guests)
+        yield self.have_other()
         self.root = tree(self.mktemp())
         self.driver = self.make(self.libvirtd, self.place, migration_address="tcp://192.0.2.1")
         self.there = self.make(self.other, self.mktemp(), migration_address="tcp://192.0.2.2")

@@ -7,26 +7,15 @@ is claimed here again, each by a test of its own.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import subprocess
 from functools import cache
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.real_host import RealHost, until
+from tests.integration.real_host import RealHost, real_host, until
 
 HELLO = "#!/bin/sh\necho HELLO from $(hostname)\necho kept > /root/written\nsync\n"
-
-
-@cache
-def real_host() -> RealHost:
-    """
-    @return: the one host of all tests here; removed at the interpreter's exit.
-    """
-    host = RealHost()
-    atexit.register(host.remove)
-    return host
 
 
 class _Pair:

@@ -6,28 +6,16 @@ It is told within seconds, so nothing else is tested beside this.
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
-from functools import cache
 
 from botocore.exceptions import ClientError
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.real_host import RealHost, until
+from tests.integration.real_host import real_host, until
 
 SOON = 2.0
 """Seconds."""
-
-
-@cache
-def real_host() -> RealHost:
-    """
-    @return: the one host of all tests here; removed at the interpreter's exit.
-    """
-    host = RealHost()
-    atexit.register(host.remove)
-    return host
 
 
 class TroubleTests(SynchronousTestCase):
