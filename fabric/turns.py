@@ -14,21 +14,6 @@ from twisted.internet.interfaces import IReactorTime
 T = TypeVar("T")
 
 
-def apart(work: Deferred[T]) -> Deferred[T]:
-    """
-    @return: what C{work} gives.  Cancelled, it fails at once, whereas C{work}
-        may need its time to end.
-    """
-    answer: Deferred[T] = Deferred(lambda answer: work.cancel())
-
-    def pass_on(result: Any) -> None:
-        if not answer.called:
-            answer.callback(result)
-
-    work.addBoth(pass_on)
-    return answer
-
-
 class Turn:
     """
     An order's place in the queues of the things that it is about.

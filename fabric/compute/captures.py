@@ -23,13 +23,14 @@ from fabric.compute.disks import TRANSIENT
 from fabric.compute.driver import IComputeDriver
 from fabric.compute.interface import Domain, MachineReport
 from fabric.compute.machines import Machines
-from fabric.compute.orders import sentence, too_long
+from fabric.compute.orders import sentence
 from fabric.compute.reporter import WAIT
 from fabric.errors import DriverFailure, FabricError, Unavailable
 from fabric.faults import IFaults
 from fabric.image.interface import CaptureOrder, IKeepsCaptures, ImageReport, IUploader
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.timeouts import in_time
 from fabric.turns import Turns
 from fabric.volume.interface import AwaitedSnapshot, IVolumeWorker
 
@@ -149,7 +150,7 @@ class Captures:
         try:
             path = yield IKeepsCaptures(self._driver).captured_file(order.image)
             uploading = self._uploader.upload(order.upload, path)
-            receipt = yield uploading.addTimeout(DRIVER_SECONDS, self._clock, too_long)
+            receipt = yield in_time(uploading, DRIVER_SECONDS, self._clock, "the object store")
         except Unavailable as error:
             self.log.warn(
                 "{request_id}: {image} stays here: {error}",
@@ -175,7 +176,7 @@ class Captures:
         report = ImageReport(order.image, "made")
         try:
             if machine is not None and running:
-                yield self._in_time(self._driver.shut_down(order.id, False, machine.order))
+                yield in_time(self._driver.shut_down(order.id, False, machine.order), QUIET_SECONDS, self._clock)
             self._faults.reach("compute.image_quiet")
             for copy in order.copies:
                 yield self._copy(copy, context)
@@ -216,7 +217,7 @@ class Captures:
         """Start it, and once more; one that does not come up is reported as stopped."""
         for pause in (AGAIN, 0.0):
             try:
-                yield self._in_time(self._driver.reboot(machine.id, False, machine.order))
+                yield in_time(self._driver.reboot(machine.id, False, machine.order), QUIET_SECONDS, self._clock)
                 return
             except FabricError as error:
                 why = sentence(error)
@@ -225,15 +226,12 @@ class Captures:
         self._machines.put(attrs.evolve(machine, state="stopped"))
         self._tell(stopped, context)
 
-    def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
-        return work.addTimeout(QUIET_SECONDS, self._clock, too_long)
-
     @inlineCallbacks
     def _capture(self, order: CaptureOrder) -> Generator[Deferred[Any], Any, ImageReport]:
         """Try, and once more: what was copied is not copied again."""
         for pause in (AGAIN, 0.0):
             copying = self._driver.capture(order.id, order.image, order.restart)
-            copying.addTimeout(DRIVER_SECONDS, self._clock, too_long)
+            in_time(copying, DRIVER_SECONDS, self._clock)
             try:
                 location = yield copying
                 return ImageReport(order.image, "made", location)

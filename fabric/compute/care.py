@@ -20,11 +20,12 @@ from fabric.compute.disks import Disks
 from fabric.compute.driver import IComputeDriver
 from fabric.compute.interface import Domain, MachineOrder
 from fabric.compute.machines import Machines
-from fabric.compute.orders import addresses_of, sentence, too_long
+from fabric.compute.orders import addresses_of, sentence
 from fabric.compute.reporter import Reporter
 from fabric.errors import FabricError, NotFound, WrongState
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Context
+from fabric.timeouts import in_time
 from fabric.turns import Turns
 
 INTERNAL = "Server.InternalError"
@@ -122,7 +123,7 @@ class Care:
         if order and self._machines.outdated(id, order):
             raise WrongState("guest", id, "ordered otherwise meanwhile", [f"before order {order}"])
         try:
-            yield self._in_time(act())
+            yield in_time(act(), DRIVER_SECONDS, self._clock)
         except FabricError as error:
             yield self._look_after(id, error)
             raise
@@ -140,9 +141,6 @@ class Care:
         report = self._machines.put(domain)
         if before.state == "running" and domain.state != "running" and domain.condition != "suspended":
             self._reporter.add(attrs.evolve(report, order=0, code=INTERNAL, message=sentence(error)), "")
-
-    def _in_time(self, work: Deferred[None]) -> Deferred[None]:
-        return work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
 
     @inlineCallbacks
     def _here(self, id: str) -> Generator[Deferred[Any], Any, Domain]:

@@ -22,12 +22,13 @@ from twisted.logger import Logger
 from fabric.cloud.interface import ICloudWorker
 from fabric.compute.driver import IComputeDriver
 from fabric.compute.interface import DiskOrder, DiskReport, MachineOrder
-from fabric.compute.orders import sentence, too_long
+from fabric.compute.orders import sentence
 from fabric.compute.reporter import WAIT
 from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, RemoteFailure, Unavailable, WrongState
 from fabric.faults import IFaults
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.timeouts import in_time
 from fabric.turns import Turns
 from fabric.volume.interface import IVolumeWorker
 
@@ -124,7 +125,7 @@ class Disks:
             disk = yield self._export(disk, context)
             exported = True
             self._faults.reach("compute.exported")
-            yield self._in_time(self._driver.attach_disk(disk))
+            yield in_time(self._driver.attach_disk(disk), DRIVER_SECONDS, self._clock)
         except Exception as error:
             if isinstance(error, WrongState) and error.kind == "volume":
                 self._elsewhere(disk, error, context)
@@ -158,7 +159,7 @@ class Disks:
         if self._outdated(disk, context):
             return None
         try:
-            yield self._in_time(self._driver.detach_disk(disk.instance, disk.volume, disk.force))
+            yield in_time(self._driver.detach_disk(disk.instance, disk.volume, disk.force), DRIVER_SECONDS, self._clock)
         except Exception as error:
             self._log_failure("detached from", disk, error, context)
             return DiskReport(disk.volume, disk.instance, disk.order, "not_detached", sentence(error))
@@ -198,7 +199,7 @@ class Disks:
     def _undo(self, disk: DiskOrder, why: Exception, context: Context) -> Generator[Deferred[Any], Any, DiskReport]:
         """Leave nothing of an attachment that failed."""
         try:
-            yield self._in_time(self._driver.detach_disk(disk.instance, disk.volume, True))
+            yield in_time(self._driver.detach_disk(disk.instance, disk.volume, True), DRIVER_SECONDS, self._clock)
         except Exception as worse:
             self._log_failure("cleaned up on", disk, worse, context)
             return DiskReport(disk.volume, disk.instance, disk.order, "not_detached", sentence(worse))
@@ -251,9 +252,6 @@ class Disks:
             volume=disk.volume,
             error=error or "",
         )
-
-    def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
-        return work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
 
     def _log_failure(self, what: str, disk: DiskOrder, error: Exception, context: Context) -> None:
         fields: dict[str, Any] = {"volume": disk.volume, "what": what, "id": disk.instance, "error": error}

@@ -70,6 +70,7 @@ class FakeHypervisor:
         self._clock = clock
         self._options = options = options or Fake()
         self._directory = directory
+        self._arrived = os.path.join(directory, ARRIVED)
         self._journal = Journal(os.path.join(directory, "domains"), Guest)
         self._guests = self._journal.rows
         self._booting: dict[str, list[Deferred[None]]] = {}
@@ -227,11 +228,10 @@ class FakeHypervisor:
 
     def _arrival(self, id: str) -> Guest | None:
         """@return: the guest, also one that has come from another host just now."""
-        path = os.path.join(self._directory, ARRIVED + id)
-        if id not in self._guests and os.path.exists(path):
-            with open(path, "rb") as file:
+        if id not in self._guests and os.path.exists(self._arrived + id):
+            with open(self._arrived + id, "rb") as file:
                 self._put(decode(Guest, orjson.loads(file.read())))
-            os.remove(path)
+            os.remove(self._arrived + id)
         return self._guests.get(id)
 
     def _put(self, guest: Guest) -> None:
@@ -318,7 +318,8 @@ class FakeHypervisor:
 
     def _destroy(self, id: str) -> None:
         self._abandon(id, "it was destroyed")
-        self._arrival(id)
+        with suppress(FileNotFoundError):  # also one that was taken in by a process which was killed then
+            os.unlink(self._arrived + id)
         self._journal.remove(id)
 
     def _attach_disk(self, disk: DiskOrder) -> None:

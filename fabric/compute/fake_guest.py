@@ -66,8 +66,9 @@ class Guest:
 
     def booted(self, order: int, now: float) -> Guest:
         """The same, started anew from its disk."""
-        ended = self.ended("stopped", order, now)
-        return attrs.evolve(ended, state="running", condition="", runs=(*ended.runs, Run(now))[-RUNS_KEPT:])
+        ended = self.ended("stopped", order, now) if self.state == "running" else self
+        runs = (*ended.runs, Run(now))[-RUNS_KEPT:]
+        return attrs.evolve(ended, state="running", order=order, condition="", runs=runs)
 
     def ended(self, state: str, order: int, now: float) -> Guest:
         """The same, no longer running."""

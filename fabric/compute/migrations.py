@@ -22,13 +22,14 @@ from fabric.compute.disks import Disks
 from fabric.compute.driver import IComputeDriver
 from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport, MigrationOrder
 from fabric.compute.machines import Machines
-from fabric.compute.orders import network_orders, sentence, too_long
+from fabric.compute.orders import network_orders, sentence
 from fabric.compute.reporter import Reporter
 from fabric.errors import FabricError
 from fabric.faults import IFaults
 from fabric.model.codec import decode, encode
 from fabric.network.interface import INetworkWorker
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.timeouts import in_time
 from fabric.turns import Turns
 
 RECEIVE_SECONDS = 900.0
@@ -156,7 +157,7 @@ class Migrations:
                 connection = yield there.receive(encode(machine))
                 self._faults.reach("compute.migration_ready")
                 moving = self._driver.migrate(machine.id, connection)
-                yield moving.addTimeout(MOVE_SECONDS, self._clock, too_long)
+                yield in_time(moving, MOVE_SECONDS, self._clock)
                 self._faults.reach("compute.migrated")
         except FabricError as error:
             why = sentence(error)

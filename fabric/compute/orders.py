@@ -69,11 +69,6 @@ def sentence(error: BaseException | None) -> str:
     return str(error) if isinstance(error, FabricError) else "the compute host failed unexpectedly"
 
 
-def too_long(result: Any, seconds: float) -> Any:
-    """A driver's work took its time and more; for C{Deferred.addTimeout}."""
-    raise DriverFailure(what=f"no answer within {seconds:g} s")
-
-
 def _plug(instance: str, port: PortOrder) -> Plug:
     groups = tuple(port.groups)
     return Plug(instance, port.network, port.mac, port.address, port.hostname, groups, port.groups_order, port.public)

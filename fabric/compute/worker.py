@@ -31,7 +31,7 @@ from fabric.compute.guestnews import GuestNews
 from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport
 from fabric.compute.machines import Machines
 from fabric.compute.migrations import Migrations
-from fabric.compute.orders import Brief, addresses_of, network_orders, sentence, too_long
+from fabric.compute.orders import Brief, addresses_of, network_orders, sentence
 from fabric.compute.reporter import WAIT, Reporter
 from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, NotFound, Unavailable
 from fabric.faults import IFaults, NoFaults
@@ -39,6 +39,7 @@ from fabric.image.interface import IUploader
 from fabric.model.codec import decode, encode
 from fabric.network.interface import INetworkWorker
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.timeouts import in_time
 from fabric.turns import Turn, Turns
 
 INTERNAL = "Server.InternalError"
@@ -298,7 +299,7 @@ class ComputeWorker(Answers):
             work = self._disks.connected(order, context).addCallback(self._spawn, hard, context)
         else:
             work = maybeDeferred(self._spawn, order, hard, context)
-        return self._in_time(work).addCallbacks(
+        return in_time(work, DRIVER_SECONDS, self._clock).addCallbacks(
             self._is_up, self._not_up, callbackArgs=(order, context), errbackArgs=(order, context, hard is not None)
         )
 
@@ -309,7 +310,7 @@ class ComputeWorker(Answers):
     def _reboot(self, order: MachineOrder, hard: bool, context: Context) -> Generator[Deferred[Any], Any, None]:
         """Reboot what is here; bring up what isn't, and what a failed reboot left down."""
         try:
-            yield self._in_time(self._driver.reboot(order.id, hard, order.order))
+            yield in_time(self._driver.reboot(order.id, hard, order.order), DRIVER_SECONDS, self._clock)
         except FabricError as error:
             if not isinstance(error, NotFound):
                 self._log_failure("rebooted", order, error, context)
@@ -331,7 +332,7 @@ class ComputeWorker(Answers):
         before = self._machines.get(order.id)
         try:
             if before is not None:
-                yield self._in_time(self._driver.shut_down(order.id, True, order.order))
+                yield in_time(self._driver.shut_down(order.id, True, order.order), DRIVER_SECONDS, self._clock)
                 # A running instance can't fail to start; it is one that stopped.
                 state = "stopped" if rebooting else "failed"
                 report = self._machines.failed(
@@ -353,7 +354,7 @@ class ComputeWorker(Answers):
         if self._outdated(order, context):
             return
         try:
-            yield self._in_time(self._driver.shut_down(order.id, force, order.order))
+            yield in_time(self._driver.shut_down(order.id, force, order.order), DRIVER_SECONDS, self._clock)
         except Exception as error:
             self._failed("stopped", order, error, context)
             return
@@ -426,12 +427,10 @@ class ComputeWorker(Answers):
             turn.leave(order.id)
         return result
 
-    def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
-        """The driver's work, given up when it takes too long."""
-        return work.addTimeout(DRIVER_SECONDS, self._clock, too_long)
-
     def _remove(self, id: str) -> Deferred[None]:
-        return self._retrying(DESTROY_TRIES, (DriverFailure,), lambda: self._in_time(self._driver.destroy(id)))
+        return self._retrying(
+            DESTROY_TRIES, (DriverFailure,), lambda: in_time(self._driver.destroy(id), DRIVER_SECONDS, self._clock)
+        )
 
     @inlineCallbacks
     def _retrying(

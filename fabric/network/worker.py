@@ -14,7 +14,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from fabric.cloud.interface import ICloudWorker
-from fabric.errors import DriverFailure
 from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import decode, encode
 from fabric.network.groups import HostGroups
@@ -29,6 +28,7 @@ from fabric.network.interface import (
 )
 from fabric.network.managers import express
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.timeouts import in_time
 from fabric.turns import Turns
 
 REPORT_WAIT = 3600.0
@@ -36,6 +36,8 @@ REPORT_WAIT = 3600.0
 
 DRIVER_SECONDS = 120.0
 """How long the driver may take before a machine's next order has its turn."""
+
+WHO = "the network"
 
 NOBODY = Context()
 """The context of work that no message asked for."""
@@ -95,21 +97,18 @@ class NetworkWorker:
         if self._used is not None:
             self._used.update(network.id for network in networks)
         for network in networks:
-            yield self._in_time(express(self._driver, network))
+            yield in_time(express(self._driver, network), DRIVER_SECONDS, self._clock, WHO)
         self._faults.reach("network.expressed")
-        yield self._in_time(self._driver.plug(self._groups.latest(plugs)))
+        yield in_time(self._driver.plug(self._groups.latest(plugs)), DRIVER_SECONDS, self._clock, WHO)
         self._faults.reach("network.plugged")
         self.log.debug("{request_id}: {count} ports plugged", request_id=context.request_id, count=len(plugs))
 
     @inlineCallbacks
     def _detach(self, instances: list[str], context: Context) -> Generator[Deferred[Any], Any, None]:
-        yield self._in_time(self._driver.unplug(instances))
+        yield in_time(self._driver.unplug(instances), DRIVER_SECONDS, self._clock, WHO)
         self._groups.forget(instances)
         self._faults.reach("network.unplugged")
         self.log.debug("{request_id}: {count} machines unplugged", request_id=context.request_id, count=len(instances))
-
-    def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
-        return work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
 
     def associate(self, floating: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
         """See L{INetworkWorker.associate}."""
@@ -221,7 +220,3 @@ class NetworkWorker:
         """See L{INetworkWorker.describe_ports}."""
         ports = yield self._driver.ports()
         return [encode(port) for port in ports]
-
-
-def _too_long(result: Any, seconds: float) -> Any:
-    raise DriverFailure(what=f"the network did not answer within {seconds:g} s")

@@ -26,6 +26,7 @@ from fabric.errors import DriverFailure, FabricError
 from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
+from fabric.timeouts import in_time
 from fabric.turns import Turns
 from fabric.volume.interface import (
     IVolumeDriver,
@@ -128,7 +129,9 @@ class VolumeWorker:
         self, id: str, host: str, order: int, context: Context = NOBODY
     ) -> Generator[Deferred[Any], Any, dict[str, str]]:
         """See L{IVolumeWorker.export}."""
-        connection = yield self._turns.run(id, lambda: self._in_time(self._driver.export(id, host, order)))
+        connection = yield self._turns.run(
+            id, lambda: in_time(self._driver.export(id, host, order), DRIVER_SECONDS, self._clock)
+        )
         self._faults.reach("volume.exported")
         self.log.info("{request_id}: {id} is for {host} now", request_id=context.request_id, id=id, host=host)
         return connection  # type: ignore[no-any-return]
@@ -138,7 +141,7 @@ class VolumeWorker:
         self, id: str, host: str, order: int, context: Context = NOBODY
     ) -> Generator[Deferred[Any], Any, None]:
         """See L{IVolumeWorker.unexport}."""
-        yield self._turns.run(id, lambda: self._in_time(self._driver.unexport(id, host, order)))
+        yield self._turns.run(id, lambda: in_time(self._driver.unexport(id, host, order), DRIVER_SECONDS, self._clock))
         self._faults.reach("volume.unexported")
 
     def describe(self, context: Context = NOBODY) -> Deferred[dict[str, Any]]:
@@ -270,15 +273,12 @@ class VolumeWorker:
         """Do what may be repeated, and repeat it where the tool under the driver failed."""
         for wait in TRIES:
             try:
-                yield self._in_time(act())
+                yield in_time(act(), DRIVER_SECONDS, self._clock)
                 return
             except DriverFailure as error:
                 self.log.info("{host}: again in {wait} s: {error}", host=self._host, wait=wait, error=error)
             yield deferLater(self._clock, wait)
-        yield self._in_time(act())
-
-    def _in_time(self, work: Deferred[Any]) -> Deferred[Any]:
-        return work.addTimeout(DRIVER_SECONDS, self._clock, _too_long)
+        yield in_time(act(), DRIVER_SECONDS, self._clock)
 
 
 def _things(order: VolumeOrder | SnapshotOrder | Named) -> tuple[str, ...]:
@@ -288,7 +288,3 @@ def _things(order: VolumeOrder | SnapshotOrder | Named) -> tuple[str, ...]:
 
 def _sentence(error: FabricError) -> str:
     return error.what if isinstance(error, DriverFailure) else str(error)
-
-
-def _too_long(result: Any, seconds: float) -> Any:
-    raise DriverFailure(what=f"no answer within {seconds:g} s")

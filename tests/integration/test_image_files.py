@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -346,7 +347,9 @@ class DoorTests(DoorCase):
     @inlineCallbacks
     def test_client_leaves(self) -> Steps:
         """A client that leaves in the middle of an upload leaves nothing."""
-        yield deferToThread(_claim, self.link("PUT", b"", role="kernel"), "Content-Length: 9000000\r\n", b"0" * 500_000)
+        link = self.link("PUT", b"", role="kernel")
+        begun = partial(_until, lambda: bool(self.left()))
+        yield deferToThread(_claim, link, "Content-Length: 9000000\r\n", b"0" * 500_000, begun)
         yield deferToThread(_until, lambda: not self.left())
 
     @inlineCallbacks
@@ -393,13 +396,14 @@ class UploadTests(DoorCase):
         self.assertIn("No such file", str(error))
 
 
-def _claim(link: str, header: str, body: bytes) -> bytes:
-    """Begin a PUT by hand and leave; the first line of what came, if something did."""
+def _claim(link: str, header: str, body: bytes, meanwhile: Callable[[], None] = lambda: None) -> bytes:
+    """Begin a PUT by hand, and leave after C{meanwhile}; the first line of what came, if something did."""
     parts = urlsplit(link)
     with socket.create_connection((parts.hostname, parts.port), 30) as connection:
         connection.settimeout(0.5)
         head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: store\r\n{header}\r\n"
         connection.sendall(head.encode() + body)
+        meanwhile()
         try:
             return connection.recv(1000)[:12]
         except TimeoutError:

@@ -5,13 +5,14 @@ Tests for L{fabric.compute.fake}.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from fabric.compute.fake import GPU, FakeHypervisor
+from fabric.compute.fake import ARRIVED, GPU, FakeHypervisor
 from fabric.compute.interface import DiskOrder
 from fabric.errors import DriverFailure, InvalidValue, WrongState
 from fabric.settings import Fake
@@ -245,6 +246,22 @@ class FakeHypervisorTests(SynchronousTestCase):
         driver = FakeHypervisor(self.directory + "-file", self.clock)
         failure = self.failureResultOf(driver.start(self.watcher), DriverFailure)
         self.assertIn(self.directory, failure.value.what)
+
+    def test_destroyed_with_what_came(self):
+        """What a kill left of a guest's coming goes when the guest is destroyed."""
+        driver, there = self.make(QUICK), self.mktemp()
+        os.mkdir(there)
+        self.successResultOf(driver.spawn(machine(1)))
+        self.successResultOf(driver.migrate(machine(1).id, {"kind": "fake", "directory": there}))
+        other = FakeHypervisor(there, self.clock, QUICK)
+        [come] = [name for name in os.listdir(there) if name.startswith(ARRIVED)]
+        shutil.copy(os.path.join(there, come), self.directory + "-copy")
+        self.successResultOf(other.start(self.watcher))
+        self.assertEqual(len(self.successResultOf(other.domains())), 1)
+        shutil.copy(self.directory + "-copy", os.path.join(there, come))
+        self.successResultOf(other.destroy(machine(1).id))
+        self.assertEqual(self.successResultOf(other.domains()), [])
+        other.stop()
 
     def test_cheap(self):
         """Spawning costs at most 60 microseconds of processor time."""

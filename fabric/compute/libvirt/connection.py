@@ -19,7 +19,7 @@ from twisted.python.threadpool import ThreadPool
 
 from fabric.compute.libvirt.events import EventThread, subscribe
 from fabric.errors import DriverFailure
-from fabric.turns import apart
+from fabric.timeouts import apart
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from fabric.errors import DriverFailure, NotFound
 from fabric.image.interface import IImageCache, IKeepsCaptures
 from fabric.model.host import Capacity
 from fabric.settings import Libvirt
-from fabric.turns import apart
+from fabric.timeouts import apart
 
 FORCED_SECONDS = 5.0
 """How long a guest may hold on to a volume that is taken by force."""

@@ -19,7 +19,8 @@ from twisted.logger import Logger
 from fabric.compute.driver import IDomainWatcher
 from fabric.compute.interface import Domain
 from fabric.errors import DriverFailure
-from fabric.turns import Turns, apart
+from fabric.timeouts import apart
+from fabric.turns import Turns
 
 Seen = tuple[Domain, str, bool]
 """A guest as it is, why it is so, and whether by the guest's own doing."""
