@@ -129,6 +129,42 @@ class ConnectionTests(TestCase):
         yield hung
 
     @inlineCallbacks
+    def test_closed_while_used(self):
+        """It is closed when the last thread that uses it is done, which finds it open."""
+        connection, began, go_on = self.make(), Deferred(), threading.Event()
+        self.addCleanup(go_on.set)
+        yield connection.start()
+
+        def work(opened):
+            reactor.callFromThread(began.callback, None)
+            go_on.wait(30)
+            return opened.lookupByName("test").name()
+
+        used = connection.call(work)
+        yield began
+        stopped = connection.stop()
+        yield connection.work(time.sleep, 0.1)
+        self.assertNoResult(stopped)
+        go_on.set()
+        self.assertEqual((yield used), "test")
+        yield stopped
+
+    @inlineCallbacks
+    def test_lost_while_looked(self):
+        """A connection that can't even say that it is lost is lost: the call waits for the next one."""
+        connection = self.make()
+        yield connection.start()
+        first = []
+
+        def work(opened):
+            if not first:
+                first.append(opened)
+                opened.close()
+            return opened.lookupByName("test").name()
+
+        self.assertEqual((yield connection.call(work)), "test")
+
+    @inlineCallbacks
     def test_not_there(self):
         """A libvirt that can't be reached is a DriverFailure that names it; starting may be tried again."""
         connection = self.make("qemu+unix:///system?socket=/nowhere")

@@ -95,6 +95,8 @@ class Connection:
         self._loop = EventThread()
         self._connection: Any = None
         self._waiting: list[Deferred[None]] = []
+        self._calls = 0
+        self._unused: Deferred[None] | None = None
         self._retry: IDelayedCall | None = None
         self._pause = FIRST_PAUSE
         self._running = False
@@ -119,7 +121,7 @@ class Connection:
 
     @inlineCallbacks
     def stop(self) -> Generator[Deferred[Any], Any, None]:
-        """Close it; calls that wait for it fail.  One that hangs is not waited for."""
+        """Close it when no thread uses it; calls that wait for it fail.  One that hangs is not waited for."""
         if not self._running:
             return
         self._running = False
@@ -128,10 +130,18 @@ class Connection:
             self._retry.cancel()
         connection, self._connection = self._connection, None
         self._wake()
-        yield apart(self.work(self._close, connection)).addTimeout(
+        yield apart(self._closed_unused(connection)).addTimeout(
             CLOSE_SECONDS, self._reactor, lambda result, seconds: self.log.warn("{uri}: hangs", uri=self._uri)
         )
         self._pool.adjustPoolsize(0, 0)
+
+    @inlineCallbacks
+    def _closed_unused(self, connection: Any) -> Generator[Deferred[Any], Any, None]:
+        """A connection that is closed under a thread that uses it is freed memory to that thread."""
+        if self._calls:
+            self._unused = Deferred()
+            yield self._unused
+        yield self.work(self._close, connection)
 
     def work(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
         """
@@ -163,9 +173,20 @@ class Connection:
                 continue
             connection = self._connection
             try:
-                return (yield self.work(_guarded, function, connection, *args))  # type: ignore[no-any-return]
+                return (yield self._use(connection, function, *args))  # type: ignore[no-any-return]
             except Lost as error:
                 self._lost(connection, str(error))
+
+    @inlineCallbacks
+    def _use(self, connection: Any, function: Callable[..., T], *args: Any) -> Generator[Deferred[Any], Any, T]:
+        self._calls += 1
+        try:
+            return (yield self.work(_guarded, function, connection, *args))  # type: ignore[no-any-return]
+        finally:
+            self._calls -= 1
+            if not self._calls and self._unused is not None:
+                unused, self._unused = self._unused, None
+                unused.callback(None)
 
     def _open(self) -> Any:
         """Open and subscribe; in a thread."""
@@ -254,9 +275,17 @@ def _guarded(function: Callable[..., T], connection: Any, *args: Any) -> T:
     try:
         return function(connection, *args)
     except libvirt.libvirtError as error:
-        if not connection.isAlive():
+        if not _alive(connection):
             raise Lost(str(error)) from error
         raise DriverFailure(what=str(error)) from error
+
+
+def _alive(connection: Any) -> bool:
+    """In a thread."""
+    try:
+        return bool(connection.isAlive())
+    except libvirt.libvirtError:
+        return False
 
 
 def _filed(function: Callable[..., T], *args: Any) -> T:
