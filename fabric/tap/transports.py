@@ -14,25 +14,7 @@ from zope.interface import implementer
 
 from fabric.errors import FabricError
 from fabric.metrics import Metrics
-from fabric.model.address import Address as FloatingAddress
-from fabric.model.address import FloatingRange
-from fabric.model.flavor import InstanceType
-from fabric.model.group import SecurityGroup
-from fabric.model.host import Service, Stray
-from fabric.model.image import Image
-from fabric.model.instance import Instance
-from fabric.model.keypair import KeyPair
-from fabric.model.metadata_options import MetadataDefaults
-from fabric.model.network import Network
-from fabric.model.placement_group import PlacementGroup
-from fabric.model.project_range import ProjectRange
-from fabric.model.quota import Quota
-from fabric.model.record import Record
-from fabric.model.reservation import Reservation
-from fabric.model.secret import Secret
-from fabric.model.snapshot import Snapshot
-from fabric.model.template import LaunchTemplate, LaunchTemplateVersion
-from fabric.model.volume import Volume
+from fabric.model.kinds import KINDS
 from fabric.settings import Settings
 from fabric.settings.values import Ldap
 from fabric.store.address import Address, parse
@@ -47,33 +29,6 @@ from fabric.users.ldap import LDAPDirectory
 from fabric.users.memo import Ages
 from fabric.users.names import Layout
 from fabric.users.session import Security, Server
-
-KINDS: dict[str, type[Record]] = {
-    cls.kind: cls
-    for cls in (
-        Instance,
-        Reservation,
-        Image,
-        KeyPair,
-        SecurityGroup,
-        Network,
-        ProjectRange,
-        Service,
-        Stray,
-        Quota,
-        InstanceType,
-        PlacementGroup,
-        LaunchTemplate,
-        LaunchTemplateVersion,
-        MetadataDefaults,
-        Volume,
-        Secret,
-        Snapshot,
-        FloatingAddress,
-        FloatingRange,
-    )
-}
-"""Every kind of record that this version writes."""
 
 
 def store(reactor: Any, settings: Settings, metrics: Metrics, views: IViews) -> tuple[RedisStore, Step]:

@@ -9,24 +9,8 @@ from collections.abc import Mapping
 import attrs
 from zope.interface import implementer
 
-from fabric.model.address import Address, FloatingRange
-from fabric.model.flavor import InstanceType
-from fabric.model.group import SecurityGroup
-from fabric.model.host import Service, Stray
-from fabric.model.image import Image
-from fabric.model.instance import Instance
-from fabric.model.keypair import KeyPair
-from fabric.model.metadata_options import MetadataDefaults
-from fabric.model.network import Network
-from fabric.model.placement_group import PlacementGroup
-from fabric.model.project_range import ProjectRange
-from fabric.model.quota import Quota
+from fabric.model import kinds
 from fabric.model.record import ALL, Derived, Record, tag_facets
-from fabric.model.reservation import Reservation
-from fabric.model.secret import Secret
-from fabric.model.snapshot import Snapshot
-from fabric.model.template import LaunchTemplate, LaunchTemplateVersion
-from fabric.model.volume import Volume
 from fabric.store.interface import IViews
 
 
@@ -78,32 +62,7 @@ class Sample(Record):
         return {"made:" + self.id: self.makes} if self.makes else {}
 
 
-KINDS: Mapping[str, type[Record]] = {
-    cls.kind: cls
-    for cls in (
-        Instance,
-        Reservation,
-        KeyPair,
-        Image,
-        SecurityGroup,
-        Network,
-        ProjectRange,
-        Service,
-        Stray,
-        Quota,
-        InstanceType,
-        PlacementGroup,
-        LaunchTemplate,
-        LaunchTemplateVersion,
-        MetadataDefaults,
-        Volume,
-        Secret,
-        Snapshot,
-        Address,
-        FloatingRange,
-        Sample,
-    )
-}
+KINDS: Mapping[str, type[Record]] = {**kinds.KINDS, Sample.kind: Sample}
 """Every kind of record that there is, and L{Sample}."""
 
 
