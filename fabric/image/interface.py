@@ -179,7 +179,13 @@ class IImageStore(Interface):
     """
 
     def start() -> Deferred[None]:
-        """Make it ready, and remove what a crash left half done.  Call once, before all else."""
+        """
+        Make it ready, and remove what dead processes left half done, not what
+        others are about to bring.  Call once, before all else.
+        """
+
+    def stop() -> Deferred[None]:
+        """Let go; what is on its way is lost.  Repeating is safe."""
 
     def receive(digest: str, role: str) -> IIncoming:
         """

@@ -3,18 +3,20 @@ The image store in a directory.
 
 C{files/DIGEST} are whole, verified files, each with C{facts/DIGEST}, what was
 found out about it; C{incoming/} has what is on its way.  A file gets its name
-last, so that whatever has one is whole, whenever a process was killed.
+last, so that whatever has one is whole, whenever a process was killed.  Names
+are given and taken by one process at a time, which has C{lock} locked.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import threading
 import uuid
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -27,6 +29,7 @@ from fabric.image.appender import Appender, InThread
 from fabric.image.header import NEEDED, disk_format
 from fabric.image.inspection import Inspector
 from fabric.image.interface import IImageStore, IIncoming, StoredFile
+from fabric.image.landing import Landing
 
 KIND = "image file"
 ROLES = ("disk", "kernel", "ramdisk")
@@ -53,10 +56,15 @@ class FileStore:
         self._in_thread = in_thread
         self._largest = largest
         self._lock = threading.Lock()
+        self._landing = Landing(os.path.join(directory, "incoming"))
 
     def start(self) -> Deferred[None]:
         """See L{IImageStore.start}."""
         return self._in_thread(self._start)
+
+    def stop(self) -> Deferred[None]:
+        """See L{IImageStore.stop}."""
+        return self._in_thread(self._landing.close)
 
     def receive(self, digest: str, role: str) -> IIncoming:
         """See L{IImageStore.receive}."""
@@ -64,8 +72,7 @@ class FileStore:
             raise InvalidValue("digest", digest[:100], "a digest is 64 hexadecimal digits, of SHA-256")
         if role not in ROLES:
             raise InvalidValue("role", role[:100], "must be " + ", ".join(ROLES))
-        path = os.path.join(self._directory, "incoming", uuid.uuid4().hex)
-        return Incoming(self, path, digest, role, self._largest)
+        return Incoming(self, self._landing.path(uuid.uuid4().hex), digest, role, self._largest)
 
     def find(self, digest: str, use: bool) -> Deferred[StoredFile]:
         """See L{IImageStore.find}."""
@@ -105,14 +112,19 @@ class FileStore:
     def _place(self, *names: str) -> str:
         return os.path.join(self._directory, *names)
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """As the only thread of the only process that gives or takes names."""
+        with self._lock, open(self._place("lock"), "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _start(self) -> None:
-        for name in ("files", "facts", "incoming"):
+        for name in ("files", "facts"):
             os.makedirs(self._place(name), mode=0o750, exist_ok=True)
-        for name in os.listdir(self._place("incoming")):
-            with suppress(FileNotFoundError):
-                os.unlink(self._place("incoming", name))
-        for name in set(os.listdir(self._place("facts"))) - set(os.listdir(self._place("files"))):
-            with suppress(FileNotFoundError):
+        with self._alone():
+            self._landing.open()
+            for name in set(os.listdir(self._place("facts"))) - set(os.listdir(self._place("files"))):
                 os.unlink(self._place("facts", name))
 
     def _name(self, path: str, stored: StoredFile) -> None:
@@ -124,13 +136,13 @@ class FileStore:
             os.fsync(opened.fileno())
         os.chmod(path, 0o440)
         os.utime(path, (stored.used_at, stored.used_at))
-        with self._lock:
+        with self._alone():
             for source, name in ((facts, "facts"), (path, "files")):
                 os.replace(source, self._place(name, stored.digest))
                 _sync(self._place(name))
 
     def _find(self, digest: str, use: bool) -> StoredFile:
-        with self._lock:
+        with self._alone():
             return self._found(digest, use)
 
     def _found(self, digest: str, use: bool) -> StoredFile:
@@ -164,7 +176,7 @@ class FileStore:
 
     def _delete(self, digest: str, unused_since: float) -> bool:
         """Of one that is asked for, or brought again, at this moment: before it or after it."""
-        with self._lock:
+        with self._alone():
             try:
                 if self._found(digest, False).used_at > unused_since:
                     return False

@@ -21,7 +21,6 @@ from fabric.objectstore.links import IMAGES, Signer
 from fabric.objectstore.site import Site
 from fabric.settings import Settings
 from fabric.tap.listening import Listening, advertised
-from fabric.tap.queueing import nothing
 from fabric.tap.start import Step
 
 WITHIN = "tcp:0:interface=127.0.0.1"
@@ -91,7 +90,7 @@ def door(reactor: Any, settings: Settings, endpoint: str) -> tuple[Signer, list[
     links = signer(reactor, settings, lambda: listening.url(wanted.url))
     site = Site(reactor, {IMAGES: Images(store, links, largest).start})
     listening = Listening(reactor, wanted.endpoint or endpoint, site)
-    return links, [Step("image store", store.start, nothing), listening.step("object store")]
+    return links, [Step("image store", store.start, store.stop), listening.step("object store")]
 
 
 def cache(reactor: Any, settings: Settings) -> ImageCache:

@@ -145,7 +145,7 @@ class ImageAddTests(TestCase):
                 self.assertEqual((done.returncode, "No such file" in done.stderr), (3, True), done.stderr)
                 self.assertNotIn("request", done.stderr)
                 self.assertEqual(os.listdir(process.data / "images" / "files"), [])
-                self.assertEqual(os.listdir(process.data / "images" / "incoming"), [])
+                self.assertEqual([*(process.data / "images" / "incoming").glob("*/[!l]*")], [])
             finally:
                 process.end(signal.SIGTERM)
 

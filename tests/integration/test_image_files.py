@@ -62,6 +62,7 @@ class StoreCase(TestCase):
         assert shutil.which("qemu-img"), "needs qemu-img, of Debian's package qemu-utils"
         self.directory = Path(self.mktemp()).absolute()
         self.store = self.opened()
+        self.addCleanup(lambda: self.store.stop())
         return self.store.start()
 
     def opened(self) -> FileStore:
@@ -83,8 +84,8 @@ class StoreCase(TestCase):
         return incoming.finish()
 
     def left(self) -> list[str]:
-        """What is half done."""
-        return os.listdir(self.directory / "incoming")
+        """What is half done, of all processes."""
+        return [each.name for each in self.directory.glob("incoming/*/*") if each.name != "lock"]
 
 
 class StoreTests(StoreCase):
@@ -164,13 +165,30 @@ class StoreTests(StoreCase):
         incoming = self.store.receive("0" * 64, "kernel")
         yield incoming.write(b"0" * 1_000_000)
         (self.directory / "facts" / ("1" * 64)).write_text("{}")
+        (self.directory / "incoming" / "of an earlier version").write_text("half")
+        (self.directory / "incoming" / "killed at once").mkdir()
         self.assertEqual(len(self.left()), 1)
+        yield self.store.stop()  # its lock goes as with the process
         store = self.opened()
         yield store.start()
         files = yield store.files()
         self.assertEqual(([each.digest for each in files], self.left()), ([stored.digest], []))
         self.assertEqual(os.listdir(self.directory / "facts"), [stored.digest])
+        self.assertEqual(len(os.listdir(self.directory / "incoming")), 1)
         yield incoming.abandon()
+        yield store.stop()
+
+    @inlineCallbacks
+    def test_beside(self) -> Steps:
+        """A start leaves alone what another process that lives is about to take."""
+        incoming = self.store.receive(digest_of(b"kernel"), "kernel")
+        yield incoming.write(b"kern")
+        other = self.opened()
+        yield other.start()
+        incoming.write(b"el")
+        stored = yield incoming.finish()
+        yield other.stop()
+        self.assertEqual((stored.size, self.left()), (6, []))
 
     @inlineCallbacks
     def test_deleted(self) -> Steps:
