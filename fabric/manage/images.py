@@ -52,7 +52,8 @@ def image_commands() -> list[Command]:
 
 
 def _add(client: Client, given: argparse.Namespace) -> Any:
-    receipts = {role: upload(client, getattr(given, role), role) for role, _ in FILES if getattr(given, role)}
+    paths = {role: getattr(given, role) for role, _ in FILES if getattr(given, role)}
+    receipts = {role: upload(client, path, role, given.project) for role, path in paths.items()}
     return client.call(
         "RegisterImageFiles",
         name=given.name,

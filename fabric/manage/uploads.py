@@ -28,11 +28,12 @@ class _Answer:
     text: str
 
 
-def upload(client: Client, path: str, role: str) -> str:
+def upload(client: Client, path: str, role: str, project: str = "") -> str:
     """
     Have a file in the store, which is not sent when it is there already.
 
     @param role: C{disk}, C{kernel} or C{ramdisk}.
+    @param project: for whom; the caller's own without it.
     @return: the store's receipt, by which an image may be made of it.
     @raise Refused: the store does not want it, or it can't be read.
     @raise Unreachable: there is no cloud, or no store.
@@ -40,7 +41,7 @@ def upload(client: Client, path: str, role: str) -> str:
     try:
         with open(path, "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
-            links = client.call("LinkImageFile", role=role, digest=digest)
+            links = client.call("LinkImageFile", role=role, digest=digest, project=project or None)
             found = _ask("HEAD", links["find"], None)
             if found.status != 200:
                 opened.seek(0)

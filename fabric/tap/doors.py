@@ -59,7 +59,7 @@ def front(
     ec2 = EC2Door(people, registry, load_model(registry.names()), reactor, metrics, rehearsal=dry)
     doors: dict[str, IDoor] = {"/": ec2, "/services/Cloud": ec2, **routes}
     if settings.api.admin:
-        machines = (MachineActions(cloud, store), ImageActions(cloud), GuestActions(cloud))
+        machines = (MachineActions(cloud, store, people), ImageActions(cloud, people), GuestActions(cloud))
         owners = (PeopleActions(people), QuotaActions(cloud.quotas, people), *machines)
         doors[admin.PATH] = AdminDoor(people, actions(owners), reactor, metrics)
     api = settings.api

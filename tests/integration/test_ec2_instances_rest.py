@@ -241,7 +241,8 @@ class FlavorTests(EC2Case):
     @inlineCallbacks
     def setUp(self) -> Steps:
         yield super().setUp()
-        self.admin = MachineActions(self.cloud, self.store)
+        nobody: Any = None
+        self.admin = MachineActions(self.cloud, self.store, nobody)
 
     @inlineCallbacks
     def test_made(self) -> Steps:

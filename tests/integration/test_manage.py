@@ -24,6 +24,7 @@ from twisted.trial.unittest import TestCase
 
 from fabric.api.admin.door import PATH, AdminDoor
 from fabric.api.admin.guests import GuestActions
+from fabric.api.admin.images import ImageActions
 from fabric.api.admin.machines import MachineActions
 from fabric.api.admin.people import PeopleActions
 from fabric.api.admin.quotas import QuotaActions
@@ -78,8 +79,8 @@ class ManageCase(TestCase):
         self.root = yield bootstrap(self.people)
         self.under_test = yield make_cloud(self)
         cloud = self.under_test.cloud
-        machines = (MachineActions(cloud, self.under_test.store), GuestActions(cloud))
-        owners = (PeopleActions(self.people), QuotaActions(cloud.quotas, self.people), *machines)
+        machines = (MachineActions(cloud, self.under_test.store, self.people), ImageActions(cloud, self.people))
+        owners = (PeopleActions(self.people), QuotaActions(cloud.quotas, self.people), GuestActions(cloud), *machines)
         site = Site(Listening, {PATH: AdminDoor(self.people, actions(owners), Listening)})
         port = Listening.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
@@ -432,6 +433,19 @@ class MachineTests(ManageCase):
         """A project that is not there has no limits and gets none."""
         for words in (("list", "appels"), ("set", "appels", "instances=5")):
             yield self.refused("NotFound", "quota", *words)
+
+    @inlineCallbacks
+    def test_things_of_nobody(self) -> Steps:
+        """A project that is not there gets no network, and no image: nothing is uploaded for it."""
+        why = yield self.refused("NotFound", "network", "create", "its", "10.9.0.0/29", "--for-project", "appels")
+        self.assertIn("appels", why)
+        disk = self.data / "disk"
+        disk.write_bytes(bytes(512))
+        words = ("image", "add", "its", "--disk", str(disk), "--project")
+        self.assertIn("appels", (yield self.refused("NotFound", *words, "appels")))
+        yield self.people.create_project("apples", "admin", "", ())
+        yield self.refused("Unsupported", *words, "apples")  # there is no object store here
+        yield self.well("network", "create", "its", "10.9.0.0/29", "--for-project", "apples")
 
     @inlineCallbacks
     def test_check(self) -> Steps:

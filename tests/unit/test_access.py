@@ -36,8 +36,8 @@ class AccessTests(SynchronousTestCase):
         nothing: Any = None
         found = set()
         owners = (
-            *(PeopleActions(nothing), MachineActions(nothing, nothing), QuotaActions(nothing, nothing)),
-            *(ImageActions(nothing), GuestActions(nothing)),
+            *(PeopleActions(nothing), MachineActions(nothing, nothing, nothing), QuotaActions(nothing, nothing)),
+            *(ImageActions(nothing, nothing), GuestActions(nothing)),
         )
         for name in actions(owners):
             try:

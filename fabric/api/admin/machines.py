@@ -16,6 +16,7 @@ from fabric.cloud.cloud import Cloud
 from fabric.model.codec import encode
 from fabric.model.flavor import Flavor
 from fabric.store.interface import IStore
+from fabric.users.interface import IDirectory
 
 Result = Generator[Deferred[Any], Any, Any]
 
@@ -25,9 +26,10 @@ class MachineActions:
     Answers from the cloud's logic.
     """
 
-    def __init__(self, cloud: Cloud, store: IStore) -> None:
+    def __init__(self, cloud: Cloud, store: IStore, directory: IDirectory) -> None:
         self._cloud = cloud
         self._store = store
+        self._directory = directory
 
     @action
     @inlineCallbacks
@@ -97,7 +99,9 @@ class MachineActions:
         vlan: int | None = None,
         cidr_v6: str = "",
     ) -> Result:
-        """Make a network and its pool of addresses."""
+        """Make a network and its pool of addresses, for a project that there is or for all."""
+        if project:
+            yield self._directory.project(project)
         network = yield self._cloud.networks.create(
             caller, label, cidr, gateway, bridge, reserved, dns, project, manager, vlan, cidr_v6
         )
