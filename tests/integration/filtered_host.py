@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from fabric.network.interface import Floating, GroupOrder, NetworkOrder, Plug, RuleOrder
-from fabric.network.linux.conntrack import Conntrack
+from fabric.network.linux.conntrack import Conntrack, parted
 from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.nft import Nft
 from fabric.network.linux.packetfilter import PacketFilter
@@ -51,7 +51,7 @@ class FilteredHost(TestCase):
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]
         """Make host, bridges and stranger; everything is torn down also after a failure."""
-        self.order = HostNetwork({each.id: each for each in (FIRST, SECOND)})
+        self.before = self.order = HostNetwork({each.id: each for each in (FIRST, SECOND)})
         self.namespaces = Namespaces()
         self.addCleanup(deferToThread, self.namespaces.remove)
         return deferToThread(self._make)
@@ -79,7 +79,8 @@ class FilteredHost(TestCase):
 
     def applied(self) -> Deferred[None]:
         """Make it so."""
-        return self.filter.apply(self.order)
+        before, self.before = self.before, self.order
+        return self.filter.apply(parted(before, self.order))
 
     @inlineCallbacks
     def guest(

@@ -346,6 +346,39 @@ class DriverTests(TestCase):
         self.assertEqual(self.parts.answers[-1], ("pub0", []))
 
     @inlineCallbacks
+    def test_killed_before_flows_ended(self):
+        """The next process ends the flows of addresses that went, and the one after that does so no more."""
+        directory = self.mktemp()
+        killed = self.made(directory)
+        yield killed.start()
+        yield killed.express(NETWORK)
+        yield killed.plug([plug(1), plug(2)])
+        self.parts.held = held = Deferred()
+        self.addCleanup(killed.stop)
+        self.addCleanup(held.callback, None)
+        killed.unplug([plug(1).instance])
+        while self.parts.filtered[-1].ports.keys() != {plug(2).mac}:
+            yield self.turn()
+        self.parts.held = None
+        ends = []
+        for _ in range(2):
+            following = self.made(directory)
+            yield following.start()
+            yield following.stop()
+            ends.append({address for address, side in self.parts.filtered[-1].ending})
+        self.assertEqual(ends, [{plug(1).address}, set()])
+
+    @inlineCallbacks
+    def test_flows_end_once(self):
+        """Flows of an address that another has at once end with the old ones, and not with what comes next."""
+        yield self.driver.express(NETWORK)
+        yield self.driver.associate([floating(1)])
+        yield self.driver.associate([attrs.evolve(floating(1), private=floating(2).private)])
+        self.assertEqual({address for address, side in self.parts.filtered[-1].ending}, {floating(1).public})
+        yield self.driver.associate([floating(3)])
+        self.assertEqual(self.parts.filtered[-1].ending, ())
+
+    @inlineCallbacks
     def test_broken_at_start(self):
         """A network that can't be made at the start keeps nobody else's from being made."""
         directory = self.mktemp()

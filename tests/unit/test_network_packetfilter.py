@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from fabric.errors import DriverFailure
-from fabric.network.linux.conntrack import Conntrack, Side, forgotten
+from fabric.network.linux.conntrack import Conntrack, Side, forgotten, parted
 from fabric.network.linux.nft import Nft
 from fabric.network.linux.packetfilter import PacketFilter
 from fabric.network.linux.ruleset import Outside, ruleset
@@ -156,21 +156,33 @@ class PacketFilterTests(SynchronousTestCase):
         self.assertEqual(self.nft.texts[2:], [none()])
 
     def test_flows_end(self) -> None:
-        """Flows of ports and floating addresses that went end; a new process ends none."""
-        self.successResultOf(self.filter.apply(MORE))
-        self.assertEqual(self.flows.ended, [])
-        self.successResultOf(self.filter.apply(FEW))
-        self.assertEqual(self.flows.ended, [*began("10.0.0.4"), *led("203.0.0.4")])
+        """Flows end once of what a host says, when it is filtered so; whoever removes the filters ends no others."""
+        after = parted(MORE, FEW)
+        self.assertEqual(after.ending, (*began("10.0.0.4"), *led("203.0.0.4")))
+        self.successResultOf(self.filter.apply(after))
+        self.assertEqual(self.flows.ended, list(after.ending))
+        self.successResultOf(self.filter.apply(after))
+        self.refuse()
+        self.successResultOf(self.filter.verify())
+        self.assertEqual((len(self.nft.texts), self.flows.ended), (2, list(after.ending)))
 
     def test_flows_end_later(self) -> None:
-        """Flows end of what went with a transaction that was refused, when one is taken."""
+        """Flows end of what went with a transaction that was refused, when one is taken, by whomever."""
         self.successResultOf(self.filter.apply(MORE))
         self.refuse()
         self.refuse()
-        self.failureResultOf(self.filter.apply(FEW), DriverFailure)
+        after = parted(MORE, FEW)
+        self.failureResultOf(self.filter.apply(after), DriverFailure)
         self.assertEqual(self.flows.ended, [])
-        self.successResultOf(self.filter.apply(FEW))
-        self.assertEqual(self.flows.ended, [*began("10.0.0.4"), *led("203.0.0.4")])
+        self.successResultOf(self.filter.verify())
+        self.assertEqual(self.flows.ended, list(after.ending))
+
+    def test_flows_still_to_end(self) -> None:
+        """What was to end and has not is to end with what comes next, each once."""
+        after = parted(MORE, FEW)
+        self.assertEqual(parted(after, attrs.evolve(after, floating={})).ending[: len(after.ending)], after.ending)
+        self.assertEqual(len(parted(attrs.evolve(MORE, ending=after.ending), FEW).ending), len(after.ending))
+        self.assertIs(parted(after, after), after)
 
     def test_flows_stay(self) -> None:
         """Flows stay of what stays, also when its groups or its floating address's order change."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 
@@ -51,6 +52,15 @@ class Conntrack:
         self.log.info("conntrack takes no list, so flows are ended one by one: {why}", why=done.complaint)
         for address, side in ends:
             yield self._commands.run((*self._command, "-D", side, address))
+
+
+def parted(before: HostNetwork, after: HostNetwork) -> HostNetwork:
+    """
+    @return: what a host is to have, with all whose flows are to end because of
+        it, or were to end already.
+    """
+    ending = dict.fromkeys((*before.ending, *after.ending, *forgotten(before, after)))
+    return attrs.evolve(after, ending=tuple(ending)) if tuple(ending) != after.ending else after
 
 
 def forgotten(before: HostNetwork, after: HostNetwork) -> list[Side]:

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from fabric.errors import DriverFailure, FabricError
 from fabric.network.interface import Floating, GroupOrder, INetworkDriver, NetworkOrder, Plug, device_name
 from fabric.network.linux import changes
+from fabric.network.linux.conntrack import parted
 from fabric.network.linux.host import HostNetwork
 from fabric.network.linux.leases import Leases
 from fabric.network.linux.links import Links
@@ -225,10 +226,9 @@ class LinuxNetwork:
         """
         before = self._host
         if host is not before:
-            self._state.save(host)
-            self._host = host
+            self._keep(host)
         failures = yield self._settle(looks)
-        kept = host
+        kept = host = self._host
         for network in failures:
             old = before.networks.get(network)
             if old is None:
@@ -236,10 +236,15 @@ class LinuxNetwork:
             elif host.networks.get(network, old) != old:
                 kept = changes.expressed(old)(kept)
         if kept is not host:
-            self._state.save(kept)
-            self._host = kept
+            self._keep(kept)
             yield self._settle(frozenset())
         return failures  # type: ignore[no-any-return]
+
+    def _keep(self, host: HostNetwork) -> None:
+        """Write what is wanted, and whose flows end with what no longer is: who comes after a crash ends them."""
+        host = parted(self._host, host)
+        self._state.save(host)
+        self._host = host
 
     @inlineCallbacks
     def _settle(self, looks: frozenset[str]) -> Generator[Deferred[Any], Any, Failures]:
@@ -258,10 +263,21 @@ class LinuxNetwork:
             self._filtered = None
             yield self._filters.apply(host)
             self._filtered = host
+            self._parted()
         failures |= yield self._leases.ensure(ready, host.ports.values(), frozenset(self._anew), self._in_thread)
         self._anew.intersection_update(failures)
         yield self._answer_for(frozenset(host.floating))
         return failures
+
+    def _parted(self) -> None:
+        """The flows that were to end have ended, and are not to end again when others have the addresses."""
+        if not self._host.ending:
+            return
+        self._host = self._filtered = attrs.evolve(self._host, ending=())
+        try:
+            self._state.save(self._host)
+        except DriverFailure as error:
+            self.log.warn("{why}: flows that have ended may be ended once more by the next start", why=error)
 
     def _link(self, gone: Sequence[str], wanted: dict[str, Bridge], looks: frozenset[str]) -> Failures:
         """
