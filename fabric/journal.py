@@ -1,9 +1,11 @@
 """
-A table in one file, kept by appending: what the fake drivers remember by.
+A table in one file, kept by appending: what the fake drivers remember by, and
+who has which volume.
 
 Each change is one JSON line and one C{write}, so what was answered for has left
 the process and outlives its C{kill -9}.  It isn't synced to disk: after a power
-cut the machines that a fake pretends to run would be gone as well.
+cut the machines that a fake pretends to run would be gone as well.  Of a table
+that is to outlast that, whoever answers syncs the file first.
 """
 
 from __future__ import annotations
@@ -31,11 +33,14 @@ class Journal(Generic[Row]):
         L{remove} only.
     """
 
-    def __init__(self, path: str, row: type[Row]) -> None:
+    def __init__(self, path: str, row: type[Row], lasting: bool = False) -> None:
         """
         @param path: the file; its directory is made when need be.
         @param row: the class of the values.
+        @param lasting: whether a power cut must not lose what is synced when
+            the file is written anew: at L{open}, and after some 20,000 changes.
         """
+        self._lasting = lasting
         self.rows: dict[str, Row] = {}
         self._path = path
         self._row = row
@@ -117,7 +122,20 @@ class Journal(Generic[Row]):
         fresh = self._path + ".new"
         with open(fresh, "wb") as file:
             file.writelines(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
+            if self._lasting:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(fresh, self._path)
+        if self._lasting:
+            _sync_names(os.path.dirname(self._path) or ".")
         self.close()
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lines = len(lines)
+
+
+def _sync_names(directory: str) -> None:
+    opened = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

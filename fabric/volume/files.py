@@ -50,7 +50,8 @@ class Export:
 @implementer(IVolumeDriver)
 class FileVolumes:
     """
-    See the module.  Copies are made by C{cp}; all else takes microseconds.
+    See the module.  Copies are made by C{cp}, and what is answered for is on
+    the disk, by C{sync}; all else takes microseconds.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class FileVolumes:
         """
         self._volumes = os.path.join(directory, "volumes")
         self._snapshots = os.path.join(directory, "snapshots")
-        self._exports = Journal(os.path.join(directory, "exports"), Export)
+        self._table = os.path.join(directory, "exports")
+        self._exports = Journal(self._table, Export, lasting=True)
         self._hosts = hosts
         self._commands = commands
         self._capacity_gb = capacity_gb
@@ -182,18 +184,21 @@ class FileVolumes:
             _resize(path + UNFINISHED, volume.size_gb)
             yield self._finish(path)
 
-    def _grow(self, volume: VolumeOrder) -> None:
+    @inlineCallbacks
+    def _grow(self, volume: VolumeOrder) -> Generator[Deferred[Any], Any, None]:
         path = self._there(self._volumes, "volume", volume.id)
         missing = volume.size_gb - _sizes(self._volumes)[volume.id]
         if missing > 0:
             self._take_room(missing)
             _resize(path, volume.size_gb)
+        yield self._sync(path)
 
     def _delete(self, id: str) -> None:
         _unlink(os.path.join(self._volumes, id))
         self._exports.remove(id)
 
-    def _export(self, id: str, host: str, order: int) -> dict[str, str]:
+    @inlineCallbacks
+    def _export(self, id: str, host: str, order: int) -> Generator[Deferred[Any], Any, dict[str, str]]:
         path = self._there(self._volumes, "volume", id)
         found = self._exports.rows.get(id, Export())
         if order < found.order:
@@ -203,12 +208,15 @@ class FileVolumes:
         if host not in self._hosts:
             raise DriverFailure(what=f"volumes are files on {', '.join(self._hosts)}, which {host} can't reach")
         self._exports.put(id, Export(host, order))
+        yield self._sync(self._table)
         return {"kind": "file", "path": path}
 
-    def _unexport(self, id: str, host: str, order: int) -> None:
+    @inlineCallbacks
+    def _unexport(self, id: str, host: str, order: int) -> Generator[Deferred[Any], Any, None]:
         found = self._exports.rows.get(id, Export())
         if id in _sizes(self._volumes) and order >= found.order:
             self._exports.put(id, Export("" if found.exported_to == host else found.exported_to, order))
+            yield self._sync(self._table)
 
     @inlineCallbacks
     def _snapshot(self, snapshot: SnapshotOrder) -> Generator[Deferred[Any], Any, None]:

@@ -97,6 +97,24 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
         else:
             yield self.assertSnapshots(SNAPSHOT)
 
+    @inlineCallbacks
+    def test_answers_last(self) -> Steps:
+        """Who has a volume, and how large it is, is on the disk before it is answered for."""
+        synced: list[str] = []
+        run = self.driver._commands.run
+
+        def noting(command: Sequence[str]) -> Deferred[Any]:
+            if command[0] != "sync":
+                return run(command)
+            return run(command).addCallback(lambda finished: (synced.append(os.path.basename(command[1])), finished)[1])
+
+        yield self.driver.create(ONE)
+        self.patch(self.driver._commands, "run", noting)
+        yield self.driver.export(ONE.id, "a", 1)
+        yield self.driver.unexport(ONE.id, "a", 2)
+        yield self.driver.grow(VolumeOrder(ONE.id, ONE.size_gb + 1, 3))
+        self.assertEqual(synced, ["exports", "exports", ONE.id])
+
     def held_back(self) -> tuple[list[str], Deferred[None]]:
         """Copies wait, once begun, for the second, and are noted in the first."""
         begun: list[str] = []

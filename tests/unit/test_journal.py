@@ -9,6 +9,7 @@ import os
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from fabric import journal as journal_module
 from fabric.errors import DriverFailure
 from fabric.journal import Journal
 
@@ -44,6 +45,17 @@ class JournalTests(SynchronousTestCase):
         self.journal.put("a", row)
         self.journal.put("b", Row("b"))
         self.assertEqual(self.opened().rows, {"a": row, "b": Row("b")})
+
+    def test_lasting(self):
+        """A lasting table is on the disk, and then its name, whenever it is written anew."""
+        steps = []
+        for name in ("fsync", "replace"):
+            real = getattr(os, name)
+            self.patch(journal_module.os, name, lambda *given, name=name, real=real: (steps.append(name), real(*given)))
+        lasting = Journal(self.path, Row, lasting=True)
+        lasting.open()
+        lasting.close()
+        self.assertEqual(steps, ["fsync", "replace", "fsync"])
 
     def test_change(self):
         """The last change counts."""
