@@ -30,8 +30,11 @@ MOST = 60
 
 LONGEST_DESCRIPTION = 255
 
+CHARACTERS = "a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*"
+"""Of which names and descriptions of groups and rules are, as EC2 says it."""
+
 _RANGE = re.compile(r"^[0-9a-fA-F:.]{2,49}/[0-9]{1,3}\Z")
-_DESCRIPTION = re.compile(r"^[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]*\Z")
+_SPELT = re.compile(r"^[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]*\Z")
 _LARGEST = {"tcp": 65535, "udp": 65535, "icmp": 255, "icmpv6": 255}
 
 
@@ -169,13 +172,20 @@ def described(text: str) -> str:
     @return: the text of a rule's description.
     @raise InvalidValue: it is too long or has other characters than EC2 takes.
     """
-    if len(text) > LONGEST_DESCRIPTION or not _DESCRIPTION.match(text):
+    if not spelt(text):
         why = (
             "Invalid rule description. Valid descriptions are strings less than 256 characters "
-            "from the following set:  a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*"
+            f"from the following set:  {CHARACTERS}"
         )
         raise _wrong(text[:60], why)
     return text
+
+
+def spelt(text: str) -> bool:
+    """
+    @return: whether a text is short enough, and of L{CHARACTERS} only.
+    """
+    return len(text) <= LONGEST_DESCRIPTION and _SPELT.match(text) is not None
 
 
 def new_rule(permission: Permission, description: str = "", tags: dict[str, str] | None = None) -> Rule:

@@ -88,3 +88,16 @@ class CommonErrorTests(WorldCase):
         for action in self.honouring("NextToken"):
             code = yield self.code(action, NextToken="nonsense")
             self.assertIn(code, ("InvalidNextToken", "InvalidParameterValue", "InvalidPaginationToken"), action)
+
+    @inlineCallbacks
+    def test_ascii(self) -> Steps:
+        """Descriptions and client tokens are of ASCII, whichever action takes them; the refusal shows the text."""
+        before = yield self.seen()
+        for name in ("Description", "ClientToken"):
+            for action in self.honouring(name):
+                shape = botocore_model().operation_model(action).input_shape
+                if action in REQUESTS and shape.members[name].type_name == "string":
+                    sent = shape.members[name].serialization.get("name", name)
+                    field = sent[0].upper() + sent[1:]
+                    self.assertEqual((yield self.code(action, **{field: "\u00fc"})), "InvalidParameterValue", action)
+        self.assertEqual((yield self.seen()), before)

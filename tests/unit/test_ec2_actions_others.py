@@ -64,6 +64,19 @@ class KeyPairTests(EC2Case):
         yield self.refused("InvalidParameterValue", "CreateKeyPair", KeyName="x", **tagged("instance", a="b"))
 
     @inlineCallbacks
+    def test_names_are_ascii(self) -> Steps:
+        """A name with a character beyond ASCII is refused in EC2's words, made or imported."""
+        wrong = "Value (cl\u00e9) for parameter KeyName is invalid. Character sets beyond ASCII are not supported."
+        key = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        code = "InvalidParameterValue"
+        self.assertEqual((yield self.refused(code, "CreateKeyPair", KeyName="cl\u00e9")), wrong)
+        imported = yield self.refused(code, "ImportKeyPair", KeyName="cl\u00e9", PublicKeyMaterial=key)
+        self.assertEqual(imported, wrong)
+        yield self.refused(code, "CreateKeyPair", KeyName="a\tb")
+        yield self.refused(code, "CreateKeyPair", KeyName="a ")
+        yield self.ask("CreateKeyPair", KeyName="~" * 255, KeyType="ed25519")
+
+    @inlineCallbacks
     def test_import(self) -> Steps:
         """A user's own public key is taken, and shown when asked for."""
         public = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
@@ -178,6 +191,23 @@ class GroupTests(EC2Case):
         yield self.refused(
             "InvalidVpcID.NotFound", "CreateSecurityGroup", GroupName="w", Description="x", VpcId="vpc-1"
         )
+
+    @inlineCallbacks
+    def test_characters(self) -> Steps:
+        """Names and descriptions are of the characters that EC2 takes in a VPC; spaces after a name go."""
+        code, signs = "InvalidParameterValue", "a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*"
+        said = yield self.refused(code, "CreateSecurityGroup", GroupName="caf\u00e9", Description="x")
+        beyond = "is invalid. Character sets beyond ASCII are not supported."
+        self.assertEqual(said, f"Value (caf\u00e9) for parameter GroupName {beyond}")
+        said = yield self.refused(code, "CreateSecurityGroup", GroupName="web", Description="\u2014")
+        self.assertEqual(said, f"Value (\u2014) for parameter GroupDescription {beyond}")
+        said = yield self.refused(code, "CreateSecurityGroup", GroupName="web", Description="Bob's")
+        why = "Valid descriptions are strings less than 256 characters from the following set:  "
+        self.assertEqual(said, f"Invalid security group description. {why}{signs}")
+        yield self.refused(code, "CreateSecurityGroup", GroupName="a>b", Description="x")
+        yield self.refused("MissingParameter", "CreateSecurityGroup", GroupName="  ", Description="x")
+        yield self.ask("CreateSecurityGroup", GroupName="jclouds#one ", Description="_:/()#,@[]+=&;{}!$*")
+        self.assertIn("jclouds#one", (yield self.names()))
 
     @inlineCallbacks
     def test_describe(self) -> Steps:

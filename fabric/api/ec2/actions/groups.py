@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.ec2.actions.listing import Describe, all_records
-from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, missing
+from fabric.api.ec2.actions.refusals import check_ascii, check_ids, combination, invalid, invalid_value, missing
 from fabric.api.ec2.actions.rules import own_vpc
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.call import Answer, Call
@@ -24,9 +24,8 @@ from fabric.cloud.groups import DEFAULT, Groups
 from fabric.cloud.listings import Listings
 from fabric.errors import NotFound
 from fabric.model.group import SecurityGroup
+from fabric.model.rule import CHARACTERS, spelt
 from fabric.model.vpc import vpc_id
-
-LONGEST = 255
 
 _OF_RULES = ("cidr", "from-port", "group-id", "group-name", "ipv6-cidr", "protocol", "to-port", "user-id")
 
@@ -97,13 +96,14 @@ class GroupActions:
     def create(self, call: Call) -> Deferred[Answer]:
         """
         Make a group.  The default one makes itself, with rules of its own.
+        Spaces at the end of a name are not part of it.
         """
-        name = _text("GroupName", call.parameters["GroupName"])
-        description = _text("GroupDescription", call.parameters["Description"])
+        name = _text("GroupName", call.parameters["GroupName"].rstrip(" "), "name. Valid names")
+        description = _text("GroupDescription", call.parameters["Description"], "description. Valid descriptions")
         if name == DEFAULT:
             raise EC2Error("InvalidGroup.Reserved", f"The security group '{name}' is reserved")
         if name.startswith("sg-"):
-            raise invalid(f"Value ({name}) for parameter GroupName is invalid. It must not start with 'sg-'.")
+            raise invalid_value("GroupName", name, "Group names may not be in the format sg-*.")
         if call.parameters.get("VpcId"):
             own_vpc(call, call.parameters["VpcId"])
         given = tags_at_creation(call.parameters, "security-group")
@@ -166,12 +166,11 @@ class GroupActions:
         return gone.addCallback(lambda group: {"Return": True, "GroupId": group.id})
 
 
-def _text(name: str, text: str) -> str:
+def _text(name: str, text: str, what: str) -> str:
     if not text:
         raise missing(name)
-    if len(text) > LONGEST or not text.isascii() or not text.isprintable():
-        raise EC2Error(
-            "InvalidParameterValue",
-            f"Value ({text[:300]}) for parameter {name} is invalid. It has up to {LONGEST} printable ASCII characters.",
+    if not spelt(check_ascii(name, text)):
+        raise invalid(
+            f"Invalid security group {what} are strings less than 256 characters from the following set:  {CHARACTERS}"
         )
     return text

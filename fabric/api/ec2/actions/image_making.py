@@ -11,7 +11,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from fabric.api.ec2.actions.refusals import (
+    check_ascii,
     check_ids,
+    client_token,
     combination,
     invalid,
     invalid_value,
@@ -26,9 +28,6 @@ from fabric.cloud.captures import Captures, CaptureSpec
 from fabric.cloud.images import Images, ImageSpec
 from fabric.model.image import Image, ImageDisk
 from fabric.model.volume import TYPES
-
-LONGEST = 255
-"""Characters of a description."""
 
 ARCHITECTURES = ("i386", "x86_64", "arm64")
 
@@ -159,7 +158,7 @@ class ImageMakingActions:
             checked_description(given.get("Description")),
             tags_at_creation(given, "image"),
             bool(given.get("CopyImageTags")),
-            given.get("ClientToken") or "",
+            client_token(given),
         )
         return made.addCallback(_id_of)
 
@@ -186,11 +185,9 @@ def checked_name(name: str) -> str:
 
 def checked_description(text: str | None) -> str | None:
     """
-    @raise EC2Error: it is too long.
+    @raise EC2Error: it is too long, or not of ASCII.
     """
-    if text is not None and len(text) > LONGEST:
-        raise invalid(f"The description has more than {LONGEST} characters.")
-    return text
+    return None if text is None else check_ascii("description", text)
 
 
 def _disk(mapping: Mapping[str, Any]) -> ImageDisk:

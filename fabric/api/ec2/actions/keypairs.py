@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.ec2.actions.listing import Describe, all_records
-from fabric.api.ec2.actions.refusals import combination, invalid, invalid_value, missing, unsupported
+from fabric.api.ec2.actions.refusals import check_ascii, combination, invalid_value, missing, unsupported
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.filters import FilterTable, facet, literal
@@ -21,8 +21,6 @@ from fabric.cloud.keypairs import KeyPairs
 from fabric.cloud.listings import Listings
 from fabric.errors import NotFound
 from fabric.model.keypair import KeyPair
-
-LONGEST_NAME = 255
 
 FILTERS = FilterTable(
     {"key-pair-id": facet("id"), "key-name": facet("name"), "fingerprint": facet("fingerprint")},
@@ -117,11 +115,8 @@ def key_name(text: str) -> str:
     """
     if not text:
         raise missing("KeyName")
-    if len(text) > LONGEST_NAME or not text.isprintable() or text.strip() != text:
-        raise invalid(
-            f"Value ({text[:300]}) for parameter KeyName is invalid. It has up to {LONGEST_NAME} characters and "
-            "no space at either end."
-        )
+    if not check_ascii("KeyName", text).isprintable() or text.strip() != text:
+        raise invalid_value("KeyName", text, "It has no control characters, and no space at either end.")
     return text
 
 

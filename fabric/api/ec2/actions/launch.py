@@ -17,7 +17,15 @@ from fabric.api.ec2.actions.launch_disks import instance_tags, new_disks, omitte
 from fabric.api.ec2.actions.launch_network import HONOURED as ON_NETWORK
 from fabric.api.ec2.actions.launch_network import in_subnet, one_interface
 from fabric.api.ec2.actions.metadata_options import METADATA_OPTIONS, metadata_asked
-from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, invalid_value, missing, unsupported
+from fabric.api.ec2.actions.refusals import (
+    check_ids,
+    client_token,
+    combination,
+    invalid,
+    invalid_value,
+    missing,
+    unsupported,
+)
 from fabric.api.ec2.actions.template_data import TEMPLATE_TAGS, merged
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
@@ -32,8 +40,6 @@ from fabric.model import flavor as flavors
 
 MOST_USER_DATA = 16384
 """Bytes of user data, decoded."""
-
-LONGEST_TOKEN = 64
 
 MOST_AT_ONCE = 10_000
 """Instances of one launch, whatever the quota."""
@@ -175,7 +181,6 @@ def launch_spec(parameters: Mapping[str, Any]) -> LaunchSpec:
     refuse_others(parameters)
     least, most = _counts(parameters)
     monitoring: Mapping[str, bool] = parameters.get("Monitoring") or {}
-    token = _client_token(parameters)
     return LaunchSpec(
         image=_image(parameters),
         flavor=parameters.get("InstanceType") or flavors.DEFAULT,
@@ -187,7 +192,7 @@ def launch_spec(parameters: Mapping[str, Any]) -> LaunchSpec:
         **placement(parameters),
         metadata=metadata_asked(parameters.get("MetadataOptions") or {}),
         user_data=user_data(parameters["UserData"]) if parameters.get("UserData") else "",
-        client_token=token,
+        client_token=client_token(parameters),
         tags=instance_tags(parameters),
         disks=new_disks(parameters),
         volume_tags=volume_tags(parameters),
@@ -279,10 +284,3 @@ def _image(parameters: Mapping[str, Any]) -> str:
 
 def _part(kind: str, id: str | None) -> str:
     return check_ids(kind, [id])[0] if id else ""
-
-
-def _client_token(parameters: Mapping[str, Any]) -> str:
-    token = parameters.get("ClientToken") or ""
-    if len(token) > LONGEST_TOKEN:
-        raise invalid_value("clientToken", token, f"It has at most {LONGEST_TOKEN} characters.")
-    return token

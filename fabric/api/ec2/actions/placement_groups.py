@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.ec2.actions.launch import placement
 from fabric.api.ec2.actions.listing import Describe, all_records
-from fabric.api.ec2.actions.refusals import check_ids, combination, invalid_value, missing, unsupported
+from fabric.api.ec2.actions.refusals import check_ascii, check_ids, combination, invalid_value, missing, unsupported
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.filters import FilterTable, choice, constant, facet, literal
@@ -23,8 +23,6 @@ from fabric.cloud.listings import Listings
 from fabric.cloud.placement_groups import PlacementGroups
 from fabric.errors import NotFound
 from fabric.model.placement_group import MOST_PARTITIONS, STRATEGIES, PlacementGroup
-
-LONGEST_NAME = 255
 
 FILTERS = FilterTable(
     {
@@ -128,8 +126,8 @@ class PlacementGroupActions:
 def _name(text: str | None) -> str:
     if not text:
         raise missing("GroupName")
-    if len(text) > LONGEST_NAME or not text.isascii() or not text.isprintable() or text.strip() != text:
-        raise invalid_value("groupName", text[:300], f"It has up to {LONGEST_NAME} printable ASCII characters.")
+    if not check_ascii("groupName", text).isprintable() or text.strip() != text:
+        raise invalid_value("groupName", text, "It has no control characters, and no space at either end.")
     return text
 
 

@@ -6,7 +6,8 @@ The refusals that several actions share, in EC2's words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fabric.api.ec2.errors import EC2Error
 from fabric.ids import is_id
@@ -58,6 +59,27 @@ def missing(name: str) -> EC2Error:
     A parameter that must be there.
     """
     return EC2Error("MissingParameter", f"The request must contain the parameter {name}")
+
+
+def check_ascii(name: str, text: str, most: int = 255) -> str:
+    """
+    @return: the text.
+    @raise EC2Error: it has a character beyond ASCII, or more than C{most}.
+    """
+    if not text.isascii():
+        raise invalid_value(name, text[:300], "Character sets beyond ASCII are not supported.")
+    if len(text) > most:
+        raise invalid_value(name, text[:300], f"Length exceeds maximum of {most}.")
+    return text
+
+
+def client_token(parameters: Mapping[str, Any], most: int = 64) -> str:
+    """
+    @return: the token by which a request is known when it comes again; empty
+        for none.
+    @raise EC2Error: it is too long, or not of ASCII.
+    """
+    return check_ascii("clientToken", parameters.get("ClientToken") or "", most)
 
 
 def check_ids(kind: str, ids: Iterable[str]) -> tuple[str, ...]:

@@ -10,7 +10,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from fabric.api.ec2.actions.listing import Describe
-from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, invalid_value, missing, unsupported
+from fabric.api.ec2.actions.refusals import (
+    check_ascii,
+    check_ids,
+    combination,
+    invalid_value,
+    missing,
+    unsupported,
+)
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.filters import FilterTable, Rule, Test, constant, facet, literal
@@ -24,7 +31,6 @@ from fabric.model.snapshot import Snapshot
 
 PERMISSION = "createVolumePermission"
 
-LONGEST = 255
 
 _FILED = {
     "description": "description",
@@ -255,10 +261,7 @@ def _brief(record: Snapshot) -> dict[str, Any]:
 
 
 def _description(call: Call) -> str:
-    text: str = call.parameters.get("Description") or ""
-    if len(text) > LONGEST:
-        raise invalid(f"The description has more than {LONGEST} characters.")
-    return text
+    return check_ascii("description", call.parameters.get("Description") or "")
 
 
 def _id(call: Call) -> str:

@@ -22,7 +22,7 @@ from fabric.api.ec2.actions.launch import (
 from fabric.api.ec2.actions.launch_disks import instance_tags, new_disks, scratch_disks
 from fabric.api.ec2.actions.listing import Describe, all_records, paged
 from fabric.api.ec2.actions.metadata_options import metadata_asked
-from fabric.api.ec2.actions.refusals import check_ids, combination, invalid_value, missing
+from fabric.api.ec2.actions.refusals import check_ids, client_token, combination, invalid_value, missing
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.actions.template_data import HONOURED, as_launch, of_instance, overlaid, text_of
 from fabric.api.ec2.call import Answer, Call
@@ -137,7 +137,13 @@ class TemplateActions:
         tags = tags_at_creation(call.parameters, "launch-template")
         data = checked_data(call.parameters["LaunchTemplateData"])
         made = self._templates.create(
-            call.caller, name, text_of(data), description(call), tags, token(call), digest_text(call.parameters)
+            call.caller,
+            name,
+            text_of(data),
+            description(call),
+            tags,
+            client_token(call.parameters, LONGEST_TOKEN),
+            digest_text(call.parameters),
         )
         return made.addCallback(lambda template: {"LaunchTemplate": launch_template(template)})
 
@@ -153,7 +159,12 @@ class TemplateActions:
             [(_, version)] = yield self._templates.versions(call.caller, named, [source])
             data = overlaid(orjson.loads(version.data), data)
         template, version = yield self._templates.add_version(
-            call.caller, named, text_of(data), description(call), token(call), digest_text(call.parameters)
+            call.caller,
+            named,
+            text_of(data),
+            description(call),
+            client_token(call.parameters, LONGEST_TOKEN),
+            digest_text(call.parameters),
         )
         return {"LaunchTemplateVersion": launch_template_version(template, version)}
 
@@ -235,6 +246,7 @@ class TemplateActions:
         """
         named = template_named(call.parameters)
         version = call.parameters.get("DefaultVersion")
+        client_token(call.parameters, LONGEST_TOKEN)
         if not version:
             raise missing("SetDefaultVersion")
         done = self._templates.set_default(call.caller, named, version)
@@ -300,16 +312,6 @@ def description(call: Call) -> str:
     text: str = call.parameters.get("VersionDescription") or ""
     if len(text) > LONGEST_DESCRIPTION:
         raise invalid_value("VersionDescription", text, f"It has at most {LONGEST_DESCRIPTION} characters.")
-    return text
-
-
-def token(call: Call) -> str:
-    """
-    @raise EC2Error: it is too long.
-    """
-    text: str = call.parameters.get("ClientToken") or ""
-    if len(text) > LONGEST_TOKEN:
-        raise invalid_value("clientToken", text, f"It has at most {LONGEST_TOKEN} characters.")
     return text
 
 

@@ -11,7 +11,15 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.ec2.actions.launch import digest_text
 from fabric.api.ec2.actions.listing import Describe
-from fabric.api.ec2.actions.refusals import check_ids, combination, invalid, invalid_value, missing, unsupported
+from fabric.api.ec2.actions.refusals import (
+    check_ids,
+    client_token,
+    combination,
+    invalid,
+    invalid_value,
+    missing,
+    unsupported,
+)
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.errors import EC2Error
@@ -27,7 +35,6 @@ from fabric.model.volume import Volume
 
 BOUNDS = Bounds(5, 1000, ids="volumeIds")
 
-LONGEST_TOKEN = 64
 
 _LISTED = ("VolumeIds", "Filters", "MaxResults", "NextToken", "IncludeManagedResources")
 
@@ -287,9 +294,7 @@ def volume_spec(call: Call) -> VolumeSpec:
         raise missing("Size/SnapshotId")
     if size is not None and size < 1:
         raise invalid(f"Volume of {size}GiB is too small; minimum is 1GiB.")
-    token = given.get("ClientToken") or ""
-    if len(token) > LONGEST_TOKEN:
-        raise invalid_value("clientToken", token, f"It has at most {LONGEST_TOKEN} characters.")
+    token = client_token(given)
     return VolumeSpec(
         zone or zone_id,
         size or 0,
