@@ -43,6 +43,14 @@ def _table(inside: bytes) -> dict[str, Any]:
     return Codec(BytesIO(pack("!I", len(inside)) + inside)).decode_table()
 
 
+def _nested(depth: int) -> bytes:
+    """The inside of a table in a table, and so on."""
+    data = b""
+    for _ in range(depth):
+        data = b"\x01aF" + pack("!I", len(data)) + data
+    return data
+
+
 class CodecTests(SynchronousTestCase):
     """
     Strings and tables.
@@ -110,6 +118,13 @@ class HeaderTests(SynchronousTestCase):
         payload = pack("!HHQH", 60, 0, 1, 0xFFFC) + names + pack("!Q", 1) + b"\x01T\x01u\x01a\x01z"
         size, properties = unpack_header(payload)
         self.assertEqual((size, properties), (1, Properties({}, 2, "c", "r", "x", "m", "u")))
+
+    def test_unreadable_headers(self) -> None:
+        """A message of whose headers nothing can be made, as of tables in tables without end, is read without them."""
+        for inside in (b"\x01a?", _nested(2000)):
+            table = pack("!I", len(inside)) + inside
+            payload = pack("!HHQH", 60, 0, 1, 0x2080) + table + b"\x01m"
+            self.assertEqual(unpack_header(payload), (1, Properties(message_id="m")))
 
 
 class FrameBufferTests(SynchronousTestCase):

@@ -5,6 +5,7 @@ A channel: one sequence of publishes, deliveries and answers on a connection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from struct import Struct
 from typing import Any
 
@@ -160,7 +161,7 @@ class Channel(AMQChannel):  # type: ignore[misc]
         """The broker took, or refused, one of our messages, or all up to one."""
         tag, flags = _TAG.unpack_from(payload, 4)
         if flags & 1:
-            tags = [published for published in self._unconfirmed if published <= tag]
+            tags = list(takewhile(lambda published: published <= tag, self._unconfirmed))
         else:
             tags = [tag]
         for published in tags:

@@ -40,6 +40,7 @@ class Properties:
     """
     Those of a message's properties that the queue uses.
 
+    @ivar headers: None also for those that can't be read.
     @ivar delivery_mode: 2 for a message that outlives the broker.
     @ivar expiration: in milliseconds, as text.
     """
@@ -99,7 +100,7 @@ def unpack_header(payload: bytes) -> tuple[int, Properties]:
             continue
         if flag == 0x2000:
             end = at + 4 + int.from_bytes(payload[at : at + 4], "big")
-            properties.headers = Codec(BytesIO(payload[at:end])).decode_table()
+            properties.headers = _read_table(payload[at:end])
         elif flag in (0x1000, 0x0800):
             end = at + 1
             if flag == 0x1000:
@@ -124,6 +125,18 @@ def short(text: str) -> bytes:
     if len(data) > 255:
         raise ValueError(f"a short string has at most 255 bytes: {text[:40]!r}…")
     return bytes((len(data),)) + data
+
+
+def _read_table(data: bytes) -> dict[str, Any] | None:
+    """
+    The headers; None for those that can't be read, as tables in tables without
+    end.  The broker takes them: were that an error of the connection, the
+    message would come again over the next one, and over each after that.
+    """
+    try:
+        return Codec(BytesIO(data)).decode_table()
+    except Exception:
+        return None
 
 
 def _packed_table(table: dict[str, Any]) -> bytes:

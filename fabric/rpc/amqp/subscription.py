@@ -136,8 +136,13 @@ class Subscription:
 
     def _delivered(self, channel: Channel, delivery: Delivery) -> None:
         id = delivery.properties.message_id
-        if id in self._held:
-            self._held[id].channel, self._held[id].delivery = channel, delivery
+        held = self._held.get(id)
+        if held is not None:
+            if held.channel is channel:
+                # Not delivered again but sent again, by one who missed its confirmation: both copies are in
+                # the queue.  One is enough, and the other must not keep its place among those in work.
+                channel.ack(held.delivery.tag)
+            held.channel, held.delivery = channel, delivery
             return
         if self._stopping:
             channel.nack(delivery.tag)
