@@ -19,7 +19,7 @@ from fabric.cloud.hosts import Hosts
 from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.cloud.volume_placement import VolumePlacement
 from fabric.cloud.volume_reports import VolumeReports
-from fabric.errors import Conflict, FabricError, NotFound
+from fabric.errors import Conflict, DeadlineExceeded, FabricError, NotFound, Unavailable
 from fabric.model import snapshot as snapshots
 from fabric.model.instance import Instance, with_disk, without_disk
 from fabric.model.lifecycle import Lifecycle
@@ -67,11 +67,12 @@ class VolumeSweep:
         found = yield self._store.read(Volume, ids)
         sends: dict[str, list[Volume]] = defaultdict(list)
         now = self._clock.seconds()
+        answering = _Answering(self._hosts)
         for stored in found:
             if stored is None or (stored.record.derived().due or now + 1) > now:
                 continue
             try:
-                what, volume = yield self._volume(stored, now)
+                what, volume = yield self._volume(stored, now, answering)
             except (Conflict, NotFound):
                 continue  # somebody moved it meanwhile; it will be due again if it must
             if what:
@@ -104,12 +105,12 @@ class VolumeSweep:
         yield self._orders.snapshot("sweep", sends["pending"])
         yield self._orders.delete_snapshots("sweep", sends["deleting"])
 
-    def _volume(self, stored: Stored[Volume], now: float) -> Deferred[tuple[str, Volume]]:
+    def _volume(self, stored: Stored[Volume], now: float, answering: _Answering) -> Deferred[tuple[str, Volume]]:
         volume: Volume = stored.record
         if volume.state == "creating":
             return self._creating(stored, now)
         if volume.attachment is not None and volume.attachment.state in ATTACHMENT.deadlines:
-            return self._attachment(stored, now)
+            return self._attachment(stored, now, answering)
         return self._host_owes(stored, now)
 
     @inlineCallbacks
@@ -145,7 +146,9 @@ class VolumeSweep:
         return ("grow" if volume.growing else ""), volume
 
     @inlineCallbacks
-    def _attachment(self, stored: Stored[Volume], now: float) -> Generator[Deferred[Any], Any, tuple[str, Volume]]:
+    def _attachment(
+        self, stored: Stored[Volume], now: float, answering: _Answering
+    ) -> Generator[Deferred[Any], Any, tuple[str, Volume]]:
         volume: Volume = stored.record
         attachment = volume.attachment
         assert attachment is not None, volume.id
@@ -163,7 +166,7 @@ class VolumeSweep:
             yield self._commit(stored, attachment_moved(volume, verb, now), holder)
             return "", volume
         volume = attrs.evolve(volume, attachment=attrs.evolve(attachment, host=instance.host))
-        if attachment.force and attachment.state != "attaching" and (yield self._fenced(volume)):
+        if attachment.force and attachment.state != "attaching" and (yield self._fenced(volume, answering)):
             yield self._commit(stored, attachment_moved(volume, "let_go", now), holder)
             return "", volume
         if _overdue(ATTACHMENT, attachment.state, attachment.changed_at, now):
@@ -177,23 +180,23 @@ class VolumeSweep:
         return ("attach" if attachment_state(volume) == "attaching" else "detach"), volume
 
     @inlineCallbacks
-    def _fenced(self, volume: Volume) -> Generator[Deferred[Any], Any, bool]:
+    def _fenced(self, volume: Volume, answering: _Answering) -> Generator[Deferred[Any], Any, bool]:
         """
         Whether a volume that is forced off a host which does not report was
         taken from it by the volume's own host.
         """
         attachment = volume.attachment
         assert attachment is not None, volume.id
-        alive = yield self._hosts.alive()
-        if not attachment.host or attachment.host in alive:
+        if not attachment.host or (yield answering.runs_machines(attachment.host)):
             return False
-        services = yield self._hosts.volume_services()
-        if volume.host not in {service.host for service in services if service.alive}:
+        if not (yield answering.has_volumes(volume.host)):
             return False  # nobody would answer, and all else would wait for that
         try:
             yield self._orders.fence("sweep", volume)
         except FabricError as error:
             self.log.warn("{id} can't be taken from {host}: {error}", id=volume.id, host=attachment.host, error=error)
+            if isinstance(error, (DeadlineExceeded, Unavailable)):
+                answering.not_now(volume.host)
             return False
         return True
 
@@ -231,6 +234,36 @@ class VolumeSweep:
         for what in ("create", "grow", "delete", "attach", "detach"):
             if sends[what]:
                 yield getattr(self._orders, what)("sweep", sends[what])
+
+
+class _Answering:
+    """
+    Which hosts report, as one sweep found it: asked once, and only if need be.
+    """
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+        self._compute: frozenset[str] | None = None
+        self._volume: frozenset[str] | None = None
+
+    @inlineCallbacks
+    def runs_machines(self, host: str) -> Generator[Deferred[Any], Any, bool]:
+        """Whether a compute host reports."""
+        if self._compute is None:
+            self._compute = yield self._hosts.alive()
+        return host in self._compute
+
+    @inlineCallbacks
+    def has_volumes(self, host: str) -> Generator[Deferred[Any], Any, bool]:
+        """Whether a volume host reports, and answered this sweep."""
+        if self._volume is None:
+            services = yield self._hosts.volume_services()
+            self._volume = frozenset(service.host for service in services if service.alive)
+        return host in self._volume
+
+    def not_now(self, host: str) -> None:
+        """A volume host did not answer: it is not asked again in this sweep, which would wait each time."""
+        self._volume = (self._volume or frozenset()) - {host}
 
 
 def attachment_state(volume: Volume) -> str:
