@@ -67,9 +67,9 @@ class Answers:
         """See L{IComputeWorker.receive}."""
         return self._migrations.receive(machine, context)
 
-    def give_up(self, machine: str, context: Context = NOBODY) -> Deferred[None]:
+    def give_up(self, machine: str, order: int, context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.give_up}."""
-        return self._migrations.give_up(machine, context)
+        return self._migrations.give_up(machine, order, context)
 
     def pause(self, id: str, context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.pause}."""

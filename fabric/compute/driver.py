@@ -182,6 +182,13 @@ class IComputeDriver(Interface):
         @raise WrongState: it does not run.
         """
 
+    def number(id: str, order: int) -> Deferred[None]:
+        """
+        Have C{order} be the domain's, and all else as it is, when a move of it
+        that was given up has ended: it is not to be tried when it comes again.
+        Nothing when it is not there.
+        """
+
     def receive(machine: MachineOrder) -> Deferred[dict[str, str]]:
         """
         Make ready for a guest of another host; if it runs, its volumes are
@@ -191,13 +198,14 @@ class IComputeDriver(Interface):
         @return: what the other host's L{migrate} needs to know.
         """
 
-    def migrate(id: str, destination: dict[str, str]) -> Deferred[None]:
+    def migrate(id: str, destination: dict[str, str], order: int) -> Deferred[None]:
         """
         Have it run on there, without a stop, and be here no more; fires when
         that is so.  One that is stopped is stopped there, with its own disks
         as they are, and executes nothing; its volumes it need not have until
-        it is spawned.  Failing, it is as before.  The watchers of both hosts
-        hear nothing.  Nothing when it is not here.
+        it is spawned.  C{order} is the domain's there.  Failing, it is as
+        before, its number too.  The watchers of both hosts hear nothing.
+        Nothing when it is not here.
 
         @param destination: what L{receive} answered there.
         @raise WrongState: it is suspended, or runs with GPUs.

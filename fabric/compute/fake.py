@@ -45,7 +45,7 @@ VERBS: tuple[str, ...] = (
     "screenshot",
 )
 VERBS += ("attach_disk", "detach_disk", "capture", "pause", "unpause", "suspend", "resume")
-VERBS += ("rescue", "unrescue", "statistics", "receive", "migrate")
+VERBS += ("rescue", "unrescue", "statistics", "number", "receive", "migrate")
 """The methods that a rehearsal may spoil."""
 
 ARRIVED = "arrived-"
@@ -192,13 +192,17 @@ class FakeHypervisor:
         """See L{IComputeDriver.statistics}; a guest uses a hundredth of a processor."""
         return self.rehearsal.perform("statistics", id, partial(self._statistics, id))
 
+    def number(self, id: str, order: int) -> Deferred[None]:
+        """See L{IComputeDriver.number}."""
+        return self.rehearsal.perform("number", id, partial(self._number, id, order))
+
     def receive(self, machine: MachineOrder) -> Deferred[dict[str, str]]:
         """See L{IComputeDriver.receive}; it comes as a file in the directory."""
         return self.rehearsal.perform("receive", machine.id, lambda: {"kind": "fake", "directory": self._directory})
 
-    def migrate(self, id: str, destination: dict[str, str]) -> Deferred[None]:
+    def migrate(self, id: str, destination: dict[str, str], order: int) -> Deferred[None]:
         """See L{IComputeDriver.migrate}; only to a fake that shares this one's files."""
-        return self.rehearsal.perform("migrate", id, partial(self._migrate, id, destination))
+        return self.rehearsal.perform("migrate", id, partial(self._migrate, id, destination, order))
 
     def crash(self, id: str) -> None:
         """The guest's kernel panics; nothing when it does not run."""
@@ -389,7 +393,12 @@ class FakeHypervisor:
         seconds = self._clock.seconds() - self._running(id).runs[-1].since
         return Statistics(seconds / 100, 64, 10**6, int(1000 * seconds), int(500 * seconds), int(500 * seconds))
 
-    def _migrate(self, id: str, destination: dict[str, str]) -> None:
+    def _number(self, id: str, order: int) -> None:
+        guest = self._arrival(id)
+        if guest is not None and guest.order != order:
+            self._put(attrs.evolve(guest, order=order))
+
+    def _migrate(self, id: str, destination: dict[str, str], order: int) -> None:
         guest = self._arrival(id)
         if guest is None:
             return
@@ -397,7 +406,7 @@ class FakeHypervisor:
         guest.see_no_gpus("stopped")
         path = os.path.join(destination["directory"], ARRIVED + id)
         with open(path + ".part", "wb") as file:
-            file.write(orjson.dumps(encode(attrs.evolve(guest, gpus=0))))
+            file.write(orjson.dumps(encode(attrs.evolve(guest, order=order, gpus=0))))
         os.replace(path + ".part", path)
         self._journal.remove(id)
 

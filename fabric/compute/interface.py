@@ -143,9 +143,12 @@ class MachineReport:
     What a host says of one machine.
 
     @ivar order: of the order that this answers; 0 for news of the guest's own.
+    @ivar after: of news, the last order that was carried out on the guest when
+        it happened; 0 where that is not known.
     @ivar state: C{running}, C{stopped}, C{gone} or C{failed}; of a
-        L{MigrationOrder} C{moved} (it is there, and nothing of it is here)
-        or C{not_moved}.
+        L{MigrationOrder} C{moved} (it is there, and nothing of it is here),
+        C{not_moved}, or C{left} (it is not here, and the other host does not
+        say whether it is there).
     @ivar code: reason code for C{failed} or an unexpected C{stopped}, as
         C{Server.InternalError}; empty otherwise.
     @ivar addresses: fixed addresses in use by it.  A C{failed} without any
@@ -159,6 +162,7 @@ class MachineReport:
     code: str = ""
     message: str = ""
     addresses: tuple[str, ...] = ()
+    after: int = 0
 
 
 @attrs.frozen
@@ -258,22 +262,25 @@ class IComputeWorker(Interface):
     def migrate(orders: list[dict[str, Any]]) -> Deferred[None]:
         """
         Cast: L{MigrationOrder}s of machines that are here, running (then
-        without volumes) or stopped.  Reported as C{moved} or C{not_moved}, by
-        what is the case then; repeating is safe.
+        without volumes) or stopped.  Reported as C{moved}, C{not_moved} or
+        C{left}, by what is the case then; repeating is safe: what was reported is not
+        undone, nor tried once more.
         """
 
     def receive(machine: dict[str, Any]) -> Deferred[dict[str, str]]:
         """
         Call, by the host that a machine is on: make ready for it.  Repeating
-        is safe.
+        is safe.  The order's number is that of the L{MigrationOrder}.
 
         @return: what the driver there needs to know.
+        @raise WrongState: it is here already, by this or a newer order.
         """
 
-    def give_up(machine: str) -> Deferred[None]:
+    def give_up(machine: str, order: int) -> Deferred[None]:
         """
-        Call: have nothing of a machine that was to come and did not.  Nothing
-        when it runs here.
+        Call: have nothing of a machine that was to come by a
+        L{MigrationOrder} of this number and did not.  Nothing when it runs
+        here, or when a newer order brings or brought it.
         """
 
     def console_output(id: str) -> Deferred[dict[str, Any]]:

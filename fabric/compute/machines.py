@@ -28,7 +28,7 @@ class Machines:
         self.changes = 0
         self._here: dict[str, Domain] = {}
         self._past: OrderedDict[str, MachineReport] = OrderedDict()
-        self._expected: set[str] = set()
+        self._expected: dict[str, int] = {}
 
     def get(self, id: str) -> Domain | None:
         """The machine, None when it is not here."""
@@ -42,21 +42,29 @@ class Machines:
             there are; else only those are believed that nobody knew.
         """
         here = {domain.id: domain for domain in found}
-        self._expected -= here.keys()
+        for id in self._expected.keys() & here.keys():
+            del self._expected[id]
         self._here = here if still else here | self._here
 
-    def expect(self, id: str) -> None:
-        """It may come from another host at any time: until then only the driver knows whether it is here."""
+    def expect(self, id: str, order: int) -> None:
+        """
+        It may come from another host at any time, by this order: until then
+        only the driver knows whether it is here.
+        """
         if id not in self._here:
-            self._expected.add(id)
+            self._expected[id] = max(order, self._expected.get(id, 0))
 
     def expected(self, ids: Iterable[str]) -> bool:
         """Whether one of these may have come, and the driver was not asked since."""
-        return not self._expected.isdisjoint(ids)
+        return not self._expected.keys().isdisjoint(ids)
+
+    def comes_later(self, id: str, order: int) -> bool:
+        """Whether it may come by a newer order than this one."""
+        return self._expected.get(id, 0) > order
 
     def forget(self, id: str) -> None:
         """It does not come."""
-        self._expected.discard(id)
+        self._expected.pop(id, None)
 
     def runs(self, id: str, order: int, addresses: tuple[str, ...]) -> MachineReport:
         """It was brought up: what is to be reported of it."""
@@ -94,6 +102,11 @@ class Machines:
         """
         here = self._here.get(report.id) or Domain(report.id, "crashed", addresses=report.addresses)
         self.put(attrs.evolve(here, state="stopped" if here.state == "running" else here.state, order=report.order))
+        self._remember(report)
+        return report
+
+    def refused(self, report: MachineReport) -> MachineReport:
+        """An order to one that runs could not even be begun, and it runs on: as L{failed}, but for that."""
         self._remember(report)
         return report
 

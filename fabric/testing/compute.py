@@ -494,15 +494,15 @@ class MigrationContract:
 
     @inlineCallbacks
     def test_migrate(self) -> Steps:
-        """A guest that is moved runs on there, with its number and addresses, and is here no more; twice is as once."""
+        """A guest that is moved runs on there, by that order's number, and is here no more; twice is as once."""
         order = self.machine(1, 7)
         yield self.here.spawn(order)
         destination = yield self.there.receive(order)
         for _ in range(2):
-            yield self.here.migrate(order.id, destination)
+            yield self.here.migrate(order.id, destination, 8)
             self.assertEqual((yield self.here.domains()), [])  # type: ignore[attr-defined]
-            self.assertEqual((yield self.there.domains()), [_running(order)])  # type: ignore[attr-defined]
-        yield self.there.reboot(order.id, True, 8)
+            self.assertEqual((yield self.there.domains()), [_running(self.machine(1, 8))])  # type: ignore[attr-defined]
+        yield self.there.reboot(order.id, True, 9)
         yield self.there.destroy(order.id)
         self.assertEqual([watcher.news for watcher in self.watchers], [[], []])  # type: ignore[attr-defined]
 
@@ -514,22 +514,26 @@ class MigrationContract:
         yield self.here.shut_down(order.id, True, 8)
         destination = yield self.there.receive(order)
         for _ in range(2):
-            yield self.here.migrate(order.id, destination)
+            yield self.here.migrate(order.id, destination, 9)
             self.assertEqual((yield self.here.domains()), [])  # type: ignore[attr-defined]
-            stopped = attrs.evolve(_running(order), state="stopped", order=8)
+            stopped = attrs.evolve(_running(order), state="stopped", order=9)
             self.assertEqual((yield self.there.domains()), [stopped])  # type: ignore[attr-defined]
-        yield self.there.spawn(attrs.evolve(order, order=9))
-        self.assertEqual((yield self.there.domains()), [attrs.evolve(_running(order), order=9)])  # type: ignore[attr-defined]
+        yield self.there.spawn(attrs.evolve(order, order=10))
+        self.assertEqual((yield self.there.domains()), [attrs.evolve(_running(order), order=10)])  # type: ignore[attr-defined]
         yield self.there.destroy(order.id)
         self.assertEqual([watcher.news for watcher in self.watchers], [[], []])  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def test_migrate_refused(self) -> Steps:
-        """What is suspended is not moved, and what was made ready for it goes."""
+        """What is suspended is not moved, and keeps the number of the order; what was made ready for it goes."""
         order = self.machine(1, 7)
         yield self.here.spawn(order)
         yield self.here.suspend(order.id, 8)
         destination = yield self.there.receive(order)
-        yield self.assertFailure(self.here.migrate(order.id, destination), WrongState)  # type: ignore[attr-defined]
+        yield self.assertFailure(self.here.migrate(order.id, destination, 9), WrongState)  # type: ignore[attr-defined]
+        yield self.here.number(order.id, 9)
+        suspended = attrs.evolve(_running(self.machine(1, 9)), state="stopped", condition="suspended")
+        self.assertEqual((yield self.here.domains()), [suspended])  # type: ignore[attr-defined]
+        yield self.there.number(order.id, 9)
         yield self.there.destroy(order.id)
         yield self.here.destroy(order.id)

@@ -226,7 +226,7 @@ class FencingTests(TestCase):
         leaving.update(stored, attrs.evolve(stored.record, order=going.order, migration=going, review_at=review_at))
         yield self.cloud.store.commit(leaving)
         connection = yield self.cloud.hosts["b"].hypervisor.receive(stored.record)
-        yield self.cloud.hosts["a"].hypervisor.migrate(self.made.id, connection)
+        yield self.cloud.hosts["a"].hypervisor.migrate(self.made.id, connection, going.order)
         self.assertEqual(len((yield self.cloud.hosts["b"].hypervisor.domains())), 1)
         yield self.cloud.cloud.hosts.set_disabled(OPERATOR, "b", "compute", True)
         self.switch.dead.add("a")

@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from fabric.cloud.addresses import Named
 from fabric.cloud.assembly import Rules
 from fabric.cloud.launch import LaunchSpec
+from fabric.cloud.orders import Orders
 from fabric.cloud.volumes import VolumeSpec
 from fabric.errors import InvalidValue, LimitExceeded, NotFound, WrongState
 from fabric.model.address import Address
@@ -122,6 +123,73 @@ class MigrationTests(TestCase):
         """A move of which the driver's answer is lost is found out to have happened."""
         yield self.second_host()
         self.cloud.hosts["a"].hypervisor.rehearsal.tell("migrate lose")
+        yield self.migrations.migrate(OPERATOR, self.made.id)
+        instance = yield self.cloud.until(self.settled)
+        self.assertEqual((instance.state, instance.host), ("running", "b"))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def ordered(self, destination: str) -> Generator[Deferred[Any], Any, dict[str, Any]]:
+        """Have it moved, and be asked for once more later: the order."""
+        yield self.migrations.migrate(OPERATOR, self.made.id, destination)
+        [instance] = yield self.cloud.get(self.made.id)
+        described = Orders(self.cloud.queue, self.cloud.cloud.networks).described
+        machine = yield described(instance)
+        return {"machine": machine, "destination": destination, "order": instance.migration.order}
+
+    @inlineCallbacks
+    def comes_late(self, order: dict[str, Any]) -> Test:
+        """An order comes to host C{a} once more, also when that host's worker remembers nothing; nothing changes."""
+        for _ in range(2):
+            yield self.cloud.hosts["a"].services[1].worker.migrate([order])
+            yield self.cloud.hosts["a"].services[1].worker.adopt()
+            instance = yield self.cloud.until(self.settled)
+            self.assertEqual((instance.state, instance.host), ("running", "a"))
+            self.assertEqual((yield self.has("a")), ([self.made.id], [self.made.id]))
+            self.assertEqual((yield self.has("b")), ([], []))
+            yield self.cloud.hosts["a"].stop()
+            self.cloud.add_host("a", directory=self.cloud.hosts["a"].directory)
+            yield self.cloud.until(lambda: self.cloud.hosts["a"].services[1].worker._machines.get(self.made.id))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_comes_late(self) -> Test:
+        """An order that comes once more when the machine was moved, and has come back, moves it no more."""
+        yield self.second_host()
+        order = yield self.ordered("b")
+        yield self.cloud.until(self.settled)
+        yield self.migrations.migrate(OPERATOR, self.made.id, "a")
+        yield self.cloud.until(self.settled)
+        yield self.comes_late(order)
+
+    @inlineCallbacks
+    def test_comes_late_that_failed(self) -> Test:
+        """An order that comes once more when it was said that the machine was not moved does not move it."""
+        yield self.second_host()
+        self.cloud.hosts["b"].hypervisor.rehearsal.tell("receive fail")
+        order = yield self.ordered("b")
+        yield self.cloud.until(self.settled)
+        yield self.comes_late(order)
+
+    @inlineCallbacks
+    def test_comes_late_and_crosses(self) -> Test:
+        """An order that comes once more while the machine comes back undoes nothing that is ready for it."""
+        yield self.second_host()
+        order = yield self.ordered("b")
+        yield self.cloud.until(self.settled)
+        self.cloud.hosts["b"].hypervisor.rehearsal.tell("migrate slow 0.3")
+        self.cloud.hosts["a"].hypervisor.rehearsal.tell("receive slow 0.01")
+        yield self.migrations.migrate(OPERATOR, self.made.id, "a")
+        yield self.cloud.until(lambda: self.has("a").addCallback(lambda has: has[1]))
+        yield self.cloud.hosts["a"].services[1].worker.migrate([order])
+        yield self.comes_late(order)
+
+    @inlineCallbacks
+    def test_not_kept(self) -> Test:
+        """While a host can't keep that a machine is not to be moved, nobody is told so, and it is moved later."""
+        yield self.second_host()
+        for mishap in ("migrate fail", "number fail"):
+            self.cloud.hosts["a"].hypervisor.rehearsal.tell(mishap)
         yield self.migrations.migrate(OPERATOR, self.made.id)
         instance = yield self.cloud.until(self.settled)
         self.assertEqual((instance.state, instance.host), ("running", "b"))

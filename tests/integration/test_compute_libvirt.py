@@ -54,7 +54,7 @@ class LibvirtMigrationContract(LibvirtFixtures, MigrationContract, TestCase):
         yield self.until(lambda: self.here.console_output(order.id))
         yield self.here.shut_down(order.id, True, 2)
         yield self.on_disk(self.place, order.id, "write -P 0x5a 1M 64k")
-        yield self.here.migrate(order.id, (yield self.there.receive(order)))
+        yield self.here.migrate(order.id, (yield self.there.receive(order)), 3)
         self.assertEqual((yield self.there.console_output(order.id)), b"")
 
         @inlineCallbacks

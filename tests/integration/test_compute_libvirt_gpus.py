@@ -197,7 +197,7 @@ class GpuMoveTests(GpuFixtures, TestCase):
         """One that is stopped is moved without its cards, which are free then, and given others where it is booted."""
         order = self.wanting(1, 1)
         self.assertEqual((yield self.defined(order)), CARDS[:1])
-        yield self.driver.migrate(order.id, (yield self.there.receive(order)))
+        yield self.driver.migrate(order.id, (yield self.there.receive(order)), 2)
         self.assertEqual((yield self.driver.domains()), [])
         self.assertEqual((yield self.has(order.id, self.other)), ())
         self.assertEqual((yield self.defined(self.wanting(2, 1))), CARDS[:1])

@@ -212,7 +212,7 @@ class FakeHypervisorTests(SynchronousTestCase):
         self.successResultOf(driver.spawn(wanting(1, 2, requires=(GPU,))))
         self.assertIn(b"2 GPUs", self.successResultOf(driver.console_output(machine(1).id)))
         self.failureResultOf(driver.spawn(wanting(2, 1)), DriverFailure)
-        for refused in (driver.suspend(machine(1).id, 2), driver.migrate(machine(1).id, {"directory": "/nowhere"})):
+        for refused in (driver.suspend(machine(1).id, 2), driver.migrate(machine(1).id, {"directory": "/nowhere"}, 2)):
             self.assertEqual(self.failureResultOf(refused, WrongState).value.found, "running with GPUs")
         self.successResultOf(driver.shut_down(machine(1).id, True, 2))
         self.failureResultOf(driver.spawn(wanting(2, 1)), DriverFailure)
@@ -252,7 +252,7 @@ class FakeHypervisorTests(SynchronousTestCase):
         driver, there = self.make(QUICK), self.mktemp()
         os.mkdir(there)
         self.successResultOf(driver.spawn(machine(1)))
-        self.successResultOf(driver.migrate(machine(1).id, {"kind": "fake", "directory": there}))
+        self.successResultOf(driver.migrate(machine(1).id, {"kind": "fake", "directory": there}, 2))
         other = FakeHypervisor(there, self.clock, QUICK)
         [come] = [name for name in os.listdir(there) if name.startswith(ARRIVED)]
         shutil.copy(os.path.join(there, come), self.directory + "-copy")

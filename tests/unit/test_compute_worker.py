@@ -466,7 +466,7 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.successResultOf(other.shut_down(machine(1).id, True, 2))
         ready = self.worker.receive(encode(machine(1, 2)), context=CONTEXT)
         self.host.settle()
-        self.successResultOf(other.migrate(machine(1).id, self.successResultOf(ready)))
+        self.successResultOf(other.migrate(machine(1).id, self.successResultOf(ready), 2))
         self.host.hypervisor.rehearsal.tell("spawn fail")
         self.run_machines(machine(1, 3))
         self.assertEqual(self.controller.told(), [(machine(1).id, 3, "failed")])

@@ -300,7 +300,7 @@ class RefusedTests(SynchronousTestCase):
 
     def test_move(self) -> None:
         """It is not moved, which is said before anything is begun."""
-        error = self.assertRaises(WrongState, moving.migrate, Running(), "i-1", "/here", {"kind": "libvirt"})
+        error = self.assertRaises(WrongState, moving.migrate, Running(), "i-1", "/here", {"kind": "libvirt"}, 2)
         self.assertEqual((error.found, error.wanted), ("running with GPUs", ["stopped"]))
 
     def test_suspend(self) -> None:

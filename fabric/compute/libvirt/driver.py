@@ -375,15 +375,19 @@ class LibvirtHypervisor:
             "shared": "yes" if shared else "",
         }
 
-    def migrate(self, id: str, destination: dict[str, str]) -> Deferred[None]:
+    def number(self, id: str, order: int) -> Deferred[None]:
+        """See L{IComputeDriver.number}."""
+        return self._watch.order(id, partial(self._connection.call, moving.number, id, order))
+
+    def migrate(self, id: str, destination: dict[str, str], order: int) -> Deferred[None]:
         """See L{IComputeDriver.migrate}."""
-        return self._watch.order(id, partial(self._migrate, id, destination))
+        return self._watch.order(id, partial(self._migrate, id, destination, order))
 
     @inlineCallbacks
-    def _migrate(self, id: str, destination: dict[str, str]) -> Generator[Deferred[Any], Any, None]:
+    def _migrate(self, id: str, destination: dict[str, str], order: int) -> Generator[Deferred[Any], Any, None]:
         directory = self._store.of(id).directory
         found = yield self._connection.call(guests.look, id)
-        yield self._connection.call(moving.migrate, id, directory, destination)
+        yield self._connection.call(moving.migrate, id, directory, destination, order)
         self._watch.forget(id)
         if found is not None:
             yield self._connection.call(volumes.forget, found.notes.volumes.values())

@@ -19,7 +19,7 @@ import attrs
 import libvirt
 
 from fabric.compute.libvirt import graphics, guests
-from fabric.compute.libvirt.notes import NAMESPACE, parsed
+from fabric.compute.libvirt.notes import NAMESPACE, read
 from fabric.errors import DriverFailure, WrongState
 
 OWN = ("ua-root", "ua-rescue", "ua-scratch")
@@ -29,7 +29,7 @@ LOOK = 0.5
 """Seconds between looks at what libvirt still does."""
 
 
-def migrate(connection: Any, id: str, directory: str, destination: dict[str, str]) -> bool:
+def migrate(connection: Any, id: str, directory: str, destination: dict[str, str], order: int) -> bool:
     """
     Have the guest there as it is here, by libvirt itself from host to host, its
     own disks copied as far as they differ from the image.
@@ -38,6 +38,7 @@ def migrate(connection: Any, id: str, directory: str, destination: dict[str, str
     @param destination: C{uri}, C{address} (may be empty), C{directory},
         C{kernel}, C{ramdisk}, C{shared} (not empty when its files need not be
         copied).
+    @param order: its number there.
     @return: False when it is not here.
     @raise WrongState: its memory is on disk, or it runs with GPUs.
     """
@@ -50,16 +51,22 @@ def migrate(connection: Any, id: str, directory: str, destination: dict[str, str
     if domain.isActive():
         if graphics.given(fromstring(domain.XMLDesc(0))):
             raise WrongState(kind="guest", id=id, found="running with GPUs", wanted=["stopped"])
-        _send(domain, directory, destination)
+        _send(domain, directory, destination, order)
         return True
     if domain.hasManagedSaveImage(0):
         raise WrongState(kind="guest", id=id, found="suspended", wanted=["running", "stopped"])
     domain = connection.createXML(_asleep(domain), libvirt.VIR_DOMAIN_START_PAUSED)
     try:
-        _send(domain, directory, destination)
+        _send(domain, directory, destination, order)
     finally:
         guests.rest(connection, id)
     return True
+
+
+def number(connection: Any, id: str, order: int) -> None:
+    """Have the guest keep a number, when it is not being moved any more; nothing when it is not here."""
+    _let_finish(connection, id)
+    guests.number(connection, id, order)
 
 
 def _let_finish(connection: Any, id: str) -> None:
@@ -70,7 +77,7 @@ def _let_finish(connection: Any, id: str) -> None:
         time.sleep(LOOK)
 
 
-def _send(domain: Any, directory: str, destination: dict[str, str]) -> None:
+def _send(domain: Any, directory: str, destination: dict[str, str], order: int) -> None:
     """Have libvirt move an active domain; one that is paused stays paused."""
     flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
     flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
@@ -78,8 +85,8 @@ def _send(domain: Any, directory: str, destination: dict[str, str]) -> None:
     live = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE)
     kept = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
     parameters: dict[str, Any] = {
-        libvirt.VIR_MIGRATE_PARAM_DEST_XML: _there(live, directory, destination),
-        libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: _there(kept, directory, destination),
+        libvirt.VIR_MIGRATE_PARAM_DEST_XML: _there(live, directory, destination, order),
+        libvirt.VIR_MIGRATE_PARAM_PERSIST_XML: _there(kept, directory, destination, order),
     }
     own = [target for alias, target in guests.disks_of(fromstring(live)).items() if alias in OWN]
     if own and not destination.get("shared"):
@@ -94,16 +101,23 @@ def _send(domain: Any, directory: str, destination: dict[str, str]) -> None:
 
 def _asleep(domain: Any) -> str:
     """@return: a stopped domain, to be started without volumes and GPUs, and saying that it is stopped."""
-    element, notes = parsed(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
-    devices, metadata = element.find("devices"), element.find("metadata")
-    assert notes is not None and devices is not None and metadata is not None, domain.name()
+    element = fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
+    devices = element.find("devices")
+    assert devices is not None, domain.name()
     for disk in _volumes(element):
         devices.remove(disk)
     graphics.remove(element)
+    _note(element, asleep=True)
+    return tostring(element, encoding="unicode")
+
+
+def _note(domain: Element, **changes: Any) -> None:
+    """Have a domain's XML say this of itself, besides what it says."""
+    metadata, notes = domain.find("metadata"), read(domain)
+    assert metadata is not None and notes is not None, domain.findtext("name")
     for known in metadata.findall(f"{{{NAMESPACE}}}instance"):
         metadata.remove(known)
-    metadata.append(attrs.evolve(notes, asleep=True).element())
-    return tostring(element, encoding="unicode")
+    metadata.append(attrs.evolve(notes, **changes).element())
 
 
 def _volumes(domain: Element) -> list[Element]:
@@ -111,9 +125,10 @@ def _volumes(domain: Element) -> list[Element]:
     return [disk for disk, alias in disks if alias is None or alias.get("name") not in OWN]
 
 
-def _there(xml: str, directory: str, destination: dict[str, str]) -> str:
-    """@return: the domain as it is to be on the other host: its files are elsewhere."""
+def _there(xml: str, directory: str, destination: dict[str, str], order: int) -> str:
+    """@return: the domain as it is to be on the other host: its files are elsewhere, its number is newer."""
     domain = fromstring(xml)
+    _note(domain, order=order)
     graphics.remove(domain)  # it is given others when it is booted there
     for name in ("kernel", "initrd"):
         element = domain.find(f"os/{name}")
