@@ -154,6 +154,10 @@ class RabbitMQServer:
         """Set a policy for queues whose names match."""
         return self.control("set_policy", name, pattern, json.dumps(definition), "--apply-to", "queues")
 
+    def settle(self) -> Deferred[str]:
+        """Have it write down now, not in a second or two, which queues exist: a kill has them forgotten till then."""
+        return self.control("eval", "{mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()]}.")
+
     @inlineCallbacks
     def control(self, *arguments: str) -> Generator[Deferred[Any], Any, str]:
         """

@@ -123,7 +123,7 @@ class Slapd:
         some only when they next run: all have when this returns.
         """
         self._transport.signalProcess(signal.SIGSTOP)
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 30.0
         while not _stopped(self._transport.pid):
             if time.monotonic() > deadline:
                 raise AssertionError("slapd could not be frozen")
@@ -144,7 +144,7 @@ class Slapd:
         """
         It says that it starts some milliseconds before it listens.
         """
-        deadline = self._reactor.seconds() + 10
+        deadline = self._reactor.seconds() + 60
         while True:
             try:
                 for place in (self.endpoint, f"tcp:127.0.0.1:{self.port}", f"tcp:127.0.0.1:{self.tls_port}"):
