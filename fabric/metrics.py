@@ -9,7 +9,7 @@ microsecond or two.  All of it is for the reactor's thread alone.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
@@ -69,22 +69,22 @@ class Metrics:
         """The store answered, or failed."""
         self._store.observe((operation, outcome), seconds)
 
-    def pool_level(self, pool: str, free: int, total: int) -> None:
-        """How full a pool is."""
-        self._free.values[pool] = free
-        self._members.values[pool] = total
+    def pool_levels(self, levels: Mapping[str, tuple[int, int]]) -> None:
+        """How full all pools are: free members, and members in all."""
+        self._free.values = {pool: free for pool, (free, _) in levels.items()}
+        self._members.values = {pool: members for pool, (_, members) in levels.items()}
 
-    def host_alive(self, service: str, alive: int) -> None:
-        """Whether C{TOPIC.HOST} sends heartbeats: 1 or 0."""
-        self._alive.values[service] = alive
+    def services_alive(self, alive: Mapping[str, bool]) -> None:
+        """Whether C{TOPIC.HOST} sends heartbeats, of all services."""
+        self._alive.values = {service: int(each) for service, each in alive.items()}
 
     def stuck(self, kind: str, count: int) -> None:
         """How many records of a kind are past their deadline."""
         self._stuck.values[kind] = count
 
-    def queue_depth(self, address: str, count: int) -> None:
-        """How many messages wait at C{topic} or C{topic.host}."""
-        self._depth.values[address] = count
+    def queue_depths(self, counts: Mapping[str, float]) -> None:
+        """How many messages wait at each C{topic} and C{topic.host}."""
+        self._depth.values = dict(counts)
 
     def exposition(self) -> bytes:
         """
@@ -133,6 +133,8 @@ class _Timings(Collector):
 class _Levels(Collector):
     """
     A gauge by one label.
+
+    @ivar values: set whole where things come and go: what is gone has no level.
     """
 
     def __init__(self, name: str, what: str, label: str) -> None:

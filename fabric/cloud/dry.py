@@ -138,6 +138,10 @@ class DryQueue:
         """No queue has a message."""
         return succeed({})
 
+    def ping(self) -> Deferred[None]:
+        """There is nobody to answer."""
+        return fail(WouldAct())
+
     def stop(self) -> Deferred[None]:
         """Nothing was started."""
         return succeed(None)

@@ -43,16 +43,11 @@ class Levels:
         @raise Unavailable: the store or the queue does not answer.
         """
         metrics = self._metrics
-        pools = yield self._store.pools()
-        for pool, (free, members) in pools.items():
-            metrics.pool_level(pool, free, members)
-        services = yield self._hosts.services()
-        for view in services:
-            metrics.host_alive(view.service.id, int(view.service.alive))
+        metrics.pool_levels((yield self._store.pools()))
+        services = yield self._hosts.records()
+        metrics.services_alive({service.id: service.alive for service in services})
         overdue = yield self._store.due(self._clock.seconds() - STUCK_AFTER, MOST_STUCK)
         stuck = Counter(kind for kind, _ in overdue)
         for kind in ("instance", "reservation", "stray", "volume", "snapshot"):
             metrics.stuck(kind, stuck[kind])
-        depths = yield self._queue.depths()
-        for address, count in depths.items():
-            metrics.queue_depth(address, count)
+        metrics.queue_depths((yield self._queue.depths()))

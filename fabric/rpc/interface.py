@@ -101,7 +101,17 @@ class IQueue(Interface):
 
     def depths() -> Deferred[dict[str, int]]:
         """
-        How many messages wait at each address that this connection knows.
+        How many messages wait at each address that this connection knows: a
+        question for each of them.
+        """
+
+    def ping() -> Deferred[None]:
+        """
+        Ask the queue something small.
+
+        @return: fires when it has answered; fails with
+            L{fabric.errors.Unavailable} when there is no connection, or when
+            the broker takes no messages now.
         """
 
     def stop() -> Deferred[None]:

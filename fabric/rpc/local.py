@@ -203,6 +203,10 @@ class LocalQueue:
         """See L{IQueue.depths}."""
         return succeed({key: len(place.waiting) for key, place in self._places.items()})
 
+    def ping(self) -> Deferred[None]:
+        """See L{IQueue.ping}."""
+        return fail(Unavailable(service="queue", why="the queue is stopped")) if self._stopped else succeed(None)
+
     def stop(self) -> Deferred[None]:
         """See L{IQueue.stop}."""
         listeners = [listener for place in self._places.values() for listener in place.listeners]

@@ -60,7 +60,7 @@ def probes(
     if store is not None:
         found["store"] = lambda: store.counters(["-"])
     if queue is not None:
-        found["queue"] = queue.depths
+        found["queue"] = queue.ping
     if people is not None:
         found["directory"] = lambda: people.user("-").addErrback(_is_there)
     return found

@@ -84,4 +84,5 @@ class DryQueueTests(TestCase):
             yield self.assertFailure(make(IComputeWorker, where, context).console_output("i-1"), WouldAct)
         yield self.assertFailure(queue.listen(where, IComputeWorker, None, 1), WouldAct)
         self.assertEqual((yield queue.depths()), {})
+        yield self.assertFailure(queue.ping(), WouldAct)
         yield queue.stop()

@@ -62,17 +62,27 @@ class MetricsTests(SynchronousTestCase):
 
     def test_levels(self) -> None:
         """A level is the one that was set last."""
-        self.metrics.pool_level("fixed:net-1", 5, 10)
-        self.metrics.pool_level("fixed:net-1", 4, 10)
-        self.metrics.host_alive("compute.node1", 0)
+        self.metrics.pool_levels({"fixed:net-1": (5, 10)})
+        self.metrics.pool_levels({"fixed:net-1": (4, 10)})
+        self.metrics.services_alive({"compute.node1": False})
         self.metrics.stuck("instance", 3)
-        self.metrics.queue_depth("compute.node1", 7)
+        self.metrics.queue_depths({"compute.node1": 7})
         found = samples(self.metrics)
         self.assertEqual(found[key("fabric_pool_free", "fixed:net-1")], 4)
         self.assertEqual(found[key("fabric_pool_members", "fixed:net-1")], 10)
         self.assertEqual(found[key("fabric_service_alive", "compute.node1")], 0)
         self.assertEqual(found[key("fabric_stuck", "instance")], 3)
         self.assertEqual(found[key("fabric_queue_depth", "compute.node1")], 7)
+
+    def test_gone(self) -> None:
+        """What is gone, as the pool of a network that was deleted, has no level any more."""
+        for names in (("a", "b"), ("b", "c")):
+            self.metrics.pool_levels(dict.fromkeys(names, (5, 10)))
+            self.metrics.services_alive(dict.fromkeys(names, True))
+            self.metrics.queue_depths(dict.fromkeys(names, 1))
+        found = samples(self.metrics)
+        for level in ("pool_free", "pool_members", "service_alive", "queue_depth"):
+            self.assertEqual([key(f"fabric_{level}", name) in found for name in "abc"], [False, True, True])
 
     def test_bounded(self) -> None:
         """However many label values come, a metric keeps a bounded number apart."""

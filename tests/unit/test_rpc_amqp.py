@@ -10,17 +10,21 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.trial.unittest import SynchronousTestCase
 from txamqp.client import ChannelClosed, Closed
 
+from fabric.errors import Unavailable
 from fabric.rpc.amqp.channel import Channel, Delivery
 from fabric.rpc.amqp.client import Client, load_spec
 from fabric.rpc.amqp.codec import Codec
 from fabric.rpc.amqp.content import Properties, pack_header, unpack_header
 from fabric.rpc.amqp.delegate import closed_by_broker
 from fabric.rpc.amqp.frames import BEAT, BODY, HEADER, METHOD, PROTOCOL, BadFrame, FrameBuffer, pack_frame
+from fabric.rpc.amqp.queue import AMQPQueue
+from fabric.rpc.amqp.topology import Topology
 
 _INTEGERS = st.integers(-(2**63), 2**63 - 1)
 _TABLES = st.recursive(
@@ -287,6 +291,51 @@ class ClientTests(SynchronousTestCase):
         self.assertNotIn(channel.id, self.client.channels)
         self.assertRaises(Closed, channel.publish, "e", "k", Properties(), b"")
         self.assertNotEqual(self._open().id, channel.id)
+
+    def test_opening_given_up(self) -> None:
+        """A channel that takes too long to open, and is opened after all, is closed and forgotten."""
+        opening = self.client.open_channel()
+        number = self.client._last_channel
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+        self._say(number, 20, 11, pack("!I", 0))
+        self._say(number, 20, 41)
+        self.assertEqual(list(self.client.channels), [0])
+
+    def test_depths(self) -> None:
+        """One channel serves to ask about any number of queues, and a new one after each that is not there."""
+        asking = Topology().depths(self.client, ["a", "b", "c"])
+        self._say(1, 20, 11, pack("!I", 0))
+        self._say(1, 50, 11, b"\x01a" + pack("!II", 3, 0))
+        self._say(1, 20, 40, pack("!H", 404) + b"\x09NOT_FOUND" + pack("!HH", 50, 10))
+        self._say(2, 20, 11, pack("!I", 0))
+        self._say(2, 50, 11, b"\x01c" + pack("!II", 5, 0))
+        self.assertEqual(self.successResultOf(asking), {"a": 3, "b": 0, "c": 5})
+        self._say(2, 20, 41)
+        self.assertEqual(list(self.client.channels), [0])
+
+    def test_depths_given_up(self) -> None:
+        """Nobody's question leaves a channel behind, of which there is a certain number."""
+        asking = Topology().depths(self.client, ["a", "b"])
+        self._say(1, 20, 11, pack("!I", 0))
+        asking.cancel()
+        self.failureResultOf(asking, CancelledError)
+        self._say(1, 50, 11, b"\x01a" + pack("!II", 3, 0))
+        self._say(1, 20, 41)
+        self.assertEqual(list(self.client.channels), [0])
+
+    def test_blocked(self) -> None:
+        """A broker that takes no messages is not well, whatever else it answers."""
+        queue = AMQPQueue(MemoryReactorClock(), "tcp:127.0.0.1:1", "a", "b")
+        queue._client = self.client
+        self._say(0, 10, 60, b"\x06memory")
+        error = self.failureResultOf(queue.ping(), Unavailable).value
+        self.assertEqual(error.why, "the broker takes no messages now: memory")
+        self._say(0, 10, 61)
+        answer = queue.ping()
+        self._say(1, 20, 11, pack("!I", 0))
+        self._say(1, 20, 41)
+        self.assertIsNone(self.successResultOf(answer))
 
     def test_unasked(self) -> None:
         """What the broker may send unasked leaves the connection up."""

@@ -153,7 +153,11 @@ class Client(AMQClient):  # type: ignore[misc]
         number = self._free_channel()
         channel: Channel = self.channelFactory(number, self.outgoing, self)
         self.channels[number] = channel
-        yield channel.channel_open()
+        try:
+            yield channel.channel_open()
+        except BaseException:  # given up, perhaps: the broker may still open it
+            self.let_go(channel)
+            raise
         return channel
 
     @inlineCallbacks
@@ -165,6 +169,12 @@ class Client(AMQClient):  # type: ignore[misc]
         with suppress(Closed, ValueError):  # lost meanwhile, or the answer to a method that was given up came first
             yield channel.channel_close(reply_code=200, reply_text="done")
         channel.closed_by_us()
+
+    def let_go(self, channel: Channel) -> None:
+        """Close a channel whenever the broker gets to it; nobody waits."""
+        self.close_channel(channel).addErrback(
+            lambda failure: self.log.failure("a channel could not be closed", failure=failure)
+        )
 
     @inlineCallbacks
     def hang_up(self, seconds: float) -> Generator[Deferred[Any], Any, None]:

@@ -157,16 +157,22 @@ class AMQPQueue:
         undertaker.subscription = self._subscription(self._topology.dead, 8, self._topology.declare_dead, undertaker)
         return self._subscribe(undertaker.subscription)
 
-    @inlineCallbacks
-    def depths(self) -> Generator[Deferred[Any], Any, dict[str, int]]:
+    def depths(self) -> Deferred[dict[str, int]]:
         """See L{IQueue.depths}."""
+        if self._client is None:
+            return fail(Unavailable(service="queue", why="no connection to the broker"))
+        return self._topology.depths(self._client, sorted(self._known))
+
+    @inlineCallbacks
+    def ping(self) -> Generator[Deferred[Any], Any, None]:
+        """See L{IQueue.ping}."""
         client = self._client
         if client is None:
             raise Unavailable(service="queue", why="no connection to the broker")
-        found = {}
-        for key in sorted(self._known):
-            found[key] = yield self._topology.depth(client, key)
-        return found
+        if client.blocked:
+            raise Unavailable(service="queue", why=f"the broker takes no messages now: {client.blocked}")
+        channel = yield client.open_channel()
+        yield client.close_channel(channel)
 
     @inlineCallbacks
     def stop(self) -> Generator[Deferred[Any], Any, None]:

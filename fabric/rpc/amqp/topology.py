@@ -8,7 +8,7 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import attrs
@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger
 from txamqp.client import ChannelClosed
 
+from fabric.rpc.amqp.channel import Channel
 from fabric.rpc.amqp.client import Client
 from fabric.rpc.amqp.delegate import closed_by_broker
 
@@ -74,16 +75,32 @@ class Topology:
         return self._queue(client, routing_key, {}, self.exchange, routing_key)
 
     @inlineCallbacks
-    def depth(self, client: Client, routing_key: str) -> Generator[Deferred[Any], Any, int]:
-        """How many messages wait in a queue; none in one that is not there."""
-        channel = yield client.open_channel()
+    def depths(self, client: Client, routing_keys: Iterable[str]) -> Generator[Deferred[Any], Any, dict[str, int]]:
+        """
+        How many messages wait in each of some queues; none in one that is not
+        there.  One channel serves for all, but a new one is needed after each
+        that is not there.
+        """
+        found: dict[str, int] = {}
+        channel: Channel | None = None
+        try:
+            for key in routing_keys:
+                if channel is None or channel.closed:
+                    channel = yield client.open_channel()
+                found[key] = yield self._depth(channel, key)
+        finally:
+            if channel is not None:
+                client.let_go(channel)
+        return found
+
+    @inlineCallbacks
+    def _depth(self, channel: Channel, routing_key: str) -> Generator[Deferred[Any], Any, int]:
         try:
             answer = yield channel.queue_declare(queue=routing_key, passive=True)
         except ChannelClosed as closed:
             if closed_by_broker(closed)[0] != _NOT_FOUND:
                 raise
             return 0
-        yield client.close_channel(channel)
         return int(answer.message_count)
 
     @inlineCallbacks
