@@ -80,6 +80,21 @@ class DescribeTests(EC2Case):
         self.assertEqual((yield self.matching("private-ip-address", "10.0.0.10")), [])
 
     @inlineCallbacks
+    def test_terminated_has_no_network(self) -> Steps:
+        """A terminated instance shows no network and no interface, and is found by neither."""
+        [id, other] = yield self.boot(2)
+        [first, _] = yield self.listed()
+        vpc, mac = first["VpcId"], first["NetworkInterfaces"][0]["MacAddress"]
+        of_interface = (("status", "in-use"), ("attachment.device-index", "0"), ("vpc-id", vpc), ("mac-address", mac))
+        wanted = [("vpc-id", vpc), *((f"network-interface.{name}", value) for name, value in of_interface)]
+        for name, value in wanted:
+            self.assertIn(first["InstanceId"], (yield self.matching(name, value)), name)
+        yield self.ask("TerminateInstances", InstanceIds=[id, other])
+        yield self.move([id, other], "vanish")
+        for name, value in wanted:
+            self.assertEqual((yield self.matching(name, value)), [], name)
+
+    @inlineCallbacks
     def test_tenancy(self) -> Steps:
         """Another project's instances are neither listed nor found by id."""
         [id] = yield self.boot()

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.api.ec2.actions.instance_filters import instance_filters, status_filters
 from fabric.api.ec2.actions.listing import Describe
+from fabric.api.ec2.actions.network_filters import of_connected
 from fabric.api.ec2.actions.refusals import check_ids, missing, unsupported
 from fabric.api.ec2.call import Answer, Call
 from fabric.api.ec2.pagination import Bounds
@@ -69,6 +70,8 @@ class InstanceActions:
         Instances by reservation; without C{MaxResults} all of them.
         """
         narrowing = self._instance_list.narrow(call)
+        for facet in of_connected(each["Name"] for each in call.parameters.get("Filters") or ()):
+            narrowing.add(facet)
         ids = check_ids("instance", call.parameters.get("InstanceIds") or ())
         return self._instance_list.listing(call, narrowing, ids, join_instances)
 

@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterable
 from fabric.api.ec2.filters import Facet, Rule, constant, facet, flag, matcher, of_record, own_project
 from fabric.api.ec2.network_views import dns_name
 from fabric.cloud.access import Caller
+from fabric.cloud.associations import KEEPS
 from fabric.model.instance import Instance
 from fabric.model.vpc import subnet_id, vpc_id
+
+INTERFACE = "network-interface."
+"""How those filters of DescribeInstances begin that are about an interface."""
 
 
 def host_name(domain: str, name: str, read: Callable[[Instance], Iterable[str]]) -> Rule:
@@ -83,7 +87,7 @@ def led_to(caller: Caller, values: tuple[str, ...]) -> Facet | bool:
 def interface_rules(domain: str) -> dict[str, Rule]:
     """
     The filters of DescribeNetworkInterfaces that DescribeInstances has too,
-    under C{network-interface.}.
+    under L{INTERFACE}.
     """
     return {
         "addresses.association.ip-owner-id": led_to,
@@ -127,11 +131,24 @@ def interface_rules(domain: str) -> dict[str, Rule]:
     }
 
 
+def of_connected(names: Iterable[str]) -> tuple[Facet, ...]:
+    """
+    @param names: of the filters that a request has.
+    @return: what else must be so of an instance: one that shows no network
+        is found by none, and one that shows no interface by nothing of that.
+    """
+    asked = set(names)
+    facets: list[Facet] = [("state", (*KEEPS, "shutting-down"))] if "vpc-id" in asked else []
+    if any(name.startswith(INTERFACE) for name in asked):
+        facets.append(("address", ("*",)))
+    return tuple(facets)
+
+
 def connection_rules(domain: str) -> dict[str, Rule]:
     """
     The filters of DescribeInstances by what an instance is connected to.
     """
-    return {f"network-interface.{name}": rule for name, rule in interface_rules(domain).items()} | {
+    return {INTERFACE + name: rule for name, rule in interface_rules(domain).items()} | {
         "dns-name": public_name(domain),
         "ip-address": facet("public"),
         "private-dns-name": private_name(domain),
