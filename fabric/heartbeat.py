@@ -54,6 +54,5 @@ class Heartbeat(Periodic):
     @inlineCallbacks
     def _beat(self) -> Generator[Deferred[Any], Any, None]:
         capacity = yield self._capacity()
-        # A beat that waits longer than until the next says nothing new.
-        cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(seconds=2 * self._interval))
+        cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context())
         yield cloud.report_host(self._topic, self._host, self._zone, self._started_at, encode(capacity))

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fabric.cloud.adoption import Adoption
@@ -21,7 +22,7 @@ from fabric.cloud.reports import Reports
 from fabric.cloud.volume_adoption import VolumeAdoption
 from fabric.cloud.volume_reports import VolumeReports
 from fabric.compute.interface import DiskReport, Domain, MachineReport
-from fabric.errors import Denied
+from fabric.errors import Denied, Unavailable
 from fabric.image.interface import ImageReport
 from fabric.model.codec import decode
 from fabric.model.host import Capacity
@@ -85,7 +86,8 @@ class CloudWorker:
     ) -> Deferred[None]:
         """See L{ICloudWorker.report_host}."""
         self._vouch(host, context)
-        return self._hosts.report(topic, host, zone, started_at, decode(Capacity, capacity))
+        noted = self._hosts.report(topic, host, zone, started_at, decode(Capacity, capacity))
+        return noted.addErrback(self._missed, host)
 
     def adopt(self, host: str, domains: list[dict[str, Any]], context: Context = NO_CONTEXT) -> Deferred[None]:
         """See L{ICloudWorker.adopt}."""
@@ -140,6 +142,11 @@ class CloudWorker:
         """See L{ICloudWorker.place}."""
         self._vouch(host, context)
         return self._placement.taken(context.request_id, host, instances)
+
+    def _missed(self, failure: Failure, host: str) -> None:
+        """A heartbeat that can't be noted now is not tried again: the next one comes soon."""
+        failure.trap(Unavailable)
+        self.log.info("a heartbeat of {host} is not noted: {why}", host=host, why=str(failure.value))
 
     def _vouch(self, host: str, context: Context) -> None:
         sender = context.sender

@@ -26,6 +26,9 @@ from fabric.store.interface import IStore, Query, Stored
 DOWN_AFTER = 60.0
 """Seconds without a report after which a service counts as dead."""
 
+NOTED = 12
+"""The part of that time for which a report need not be noted again: they pile up while no controller runs."""
+
 _LOADS = ("instances", "vcpus", "memory_mb", "disk_gb")
 _GPUS = "gpus"
 
@@ -67,6 +70,7 @@ class Hosts:
         self._down_after = down_after
         self._zone = zone
         self._known: dict[str, Service] = {}
+        self._noted: dict[str, float] = {}
         self._views: dict[str, HostView] = {}
 
     @inlineCallbacks
@@ -74,7 +78,8 @@ class Hosts:
         self, topic: str, host: str, zone: str, started_at: float, capacity: Capacity
     ) -> Generator[Deferred[Any], Any, None]:
         """
-        Take a heartbeat.  The record is written only when what it says is new.
+        Take a heartbeat.  The record is written only when what it says is new,
+        and the time only when it was not just now.
         """
         id = f"{topic}.{host}"
         known = self._known.get(id)
@@ -82,7 +87,11 @@ class Hosts:
         if known is None or (known.zone, known.started_at, known.capacity) != told:
             self._views.pop(host, None)
             yield until_written(lambda: self._register(id, topic, host, zone, started_at, capacity))
-        yield self._store.beat(id, self._clock.seconds())
+        elif self._clock.seconds() - self._noted.get(id, float("-inf")) < self._down_after / NOTED:
+            return
+        now = self._clock.seconds()
+        yield self._store.beat(id, now)
+        self._noted[id] = now
 
     @inlineCallbacks
     def _register(
@@ -111,9 +120,11 @@ class Hosts:
     def review(self) -> Generator[Deferred[Any], Any, None]:
         """
         Compare heartbeats with the clock, and write which services came and
-        went.
+        went.  What was known of services is what is read: a store that lost its
+        last writes, or all, is told again by the next heartbeats.
         """
         found = yield self._all()
+        self._known = {stored.record.id: stored.record for stored in found}
         beats = yield self._store.beats()
         horizon = self._clock.seconds() - self._down_after
         for stored in found:

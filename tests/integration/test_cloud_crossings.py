@@ -5,6 +5,7 @@ What hosts say, crossed by what is written meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from zope.interface import implementer
 from fabric.cloud.addresses import Named
 from fabric.cloud.adoption import Adoption
 from fabric.cloud.assembly import Rules
+from fabric.cloud.controller import CloudWorker
 from fabric.cloud.fencing import Fencing, IFence
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import LaunchSpec
@@ -23,10 +25,11 @@ from fabric.cloud.orders import Orders
 from fabric.cloud.reports import Reports
 from fabric.cloud.volume_orders import VolumeOrders
 from fabric.compute.interface import MachineReport
-from fabric.faults import NoFaults
+from fabric.errors import Unavailable
+from fabric.faults import IFaults, NoFaults
 from fabric.model.address import Address
 from fabric.model.codec import encode
-from fabric.model.host import Capacity, Stray
+from fabric.model.host import Capacity, Service, Stray
 from fabric.model.instance import Instance, Migration
 from fabric.store.interface import Page, Query, Stored
 from fabric.testing.cloud import CALLER, OPERATOR, SAMPLE, CloudUnderTest, make_cloud
@@ -226,6 +229,74 @@ class MoveTests(TestCase):
         return not instance.on_host
 
 
+@implementer(IFaults)
+class DiesAt:
+    """In place of a process that is killed at a point: what follows it is not done."""
+
+    def __init__(self, *points: str) -> None:
+        self.points = set(points)
+
+    def reach(self, name: str) -> None:
+        """See L{IFaults.reach}."""
+        if name in self.points:
+            self.points.discard(name)
+            raise Killed(name)
+
+
+class Killed(Exception):
+    """Nobody is there to answer any more."""
+
+
+class RebootTests(TestCase):
+    """
+    A reboot that was written, and whose order is lost.
+    """
+
+    timeout = 60
+
+    @inlineCallbacks
+    def test_is_repeated(self) -> Test:
+        """It is ordered again, done once, and its state is running all the while."""
+        rules, faults = Rules(ready_keys=0, resend_after=0.2), DiesAt("cloud.reboot_written")
+        cloud: CloudUnderTest = yield make_cloud(self, rules=rules, faults=faults)
+        [made] = yield cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
+        yield cloud.until_state("running", made.id)
+        yield self.assertFailure(cloud.cloud.instances.reboot(CALLER, [made.id]), Killed)
+        [instance] = yield cloud.get(made.id)
+        self.assertTrue(instance.rebooting_since)
+
+        @inlineCallbacks
+        def confirmed() -> Generator[Deferred[Any], Any, bool]:
+            [instance] = yield cloud.get(made.id)
+            return instance.state == "running" and not instance.rebooting_since
+
+        yield cloud.until(confirmed)
+        console = yield cloud.cloud.instances.console_output(CALLER, made.id)
+        self.assertEqual(console.output.count(b"Booting"), 2)
+        yield cloud.sound()
+
+    @inlineCallbacks
+    def test_guest_ends_meanwhile(self) -> Test:
+        """A guest that ended before its reboot was carried out is brought up, also when its host tells all it has."""
+        faults = DiesAt("cloud.reboot_written")
+        cloud: CloudUnderTest = yield make_cloud(self, rules=Rules(ready_keys=0), faults=faults)
+        [made] = yield cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
+        yield cloud.until_state("running", made.id)
+        yield self.assertFailure(cloud.cloud.instances.reboot(CALLER, [made.id]), Killed)
+        host = cloud.hosts["node1"]
+        host.hypervisor.halt(made.id)
+        yield host.services[1].worker.adopt()
+
+        @inlineCallbacks
+        def runs() -> Generator[Deferred[Any], Any, bool]:
+            [domain] = yield host.hypervisor.domains()
+            return domain.state == "running"
+
+        yield cloud.until(runs)
+        yield cloud.until_state("running", made.id)
+        yield cloud.sound()
+
+
 class SweepTests(TestCase):
     """
     A sweep in which something goes wrong.
@@ -292,6 +363,49 @@ class HostTests(TestCase):
         clock.advance(1000.0)
         yield gatherResults([Hosts(store, clock).review(), Hosts(store, clock).review()], consumeErrors=True)
         self.assertEqual((yield hosts.alive()), frozenset())
+
+    @inlineCallbacks
+    def test_lost_writes(self) -> Test:
+        """A service of which a failed-over store knows nothing is known again after its next report."""
+        store = yield make_store(self, None)
+        clock = Clock()
+        clock.advance(1000.0)
+        hosts = Hosts(store, clock)
+        yield hosts.report("compute", "a", "nova", 0.0, Capacity(4))
+        [stored] = yield store.read(Service, ["compute.a"])
+        transaction = store.transaction("failover")
+        transaction.delete(stored)
+        yield store.commit(transaction)
+        clock.advance(10.0)
+        yield hosts.review()
+        yield hosts.report("compute", "a", "nova", 0.0, Capacity(4))
+        self.assertEqual((yield hosts.alive()), {"a"})
+
+    @inlineCallbacks
+    def test_piled_up(self) -> Test:
+        """Of the reports of a service that waited for a controller, one is noted; one that says something new too."""
+        store = yield make_store(self, None)
+        clock = Clock()
+        clock.advance(1000.0)
+        hosts = Hosts(store, clock)
+        yield hosts.report("compute", "a", "nova", 0.0, Capacity(4))
+        before = store.round_trips
+        for _ in range(10):
+            yield hosts.report("compute", "a", "nova", 0.0, Capacity(4))
+        self.assertEqual(store.round_trips, before)
+        yield hosts.report("compute", "a", "nova", 0.0, Capacity(8))
+        self.assertEqual((yield hosts.view("a")).capacity, Capacity(8))
+        clock.advance(10.0)
+        yield hosts.report("compute", "a", "nova", 0.0, Capacity(8))
+        self.assertEqual((yield store.beats()), {"compute.a": 1010.0})
+
+    @inlineCallbacks
+    def test_unnoted(self) -> Test:
+        """A heartbeat that comes while the store is away is over: it keeps no place among the messages in work."""
+        away: Any = SimpleNamespace(report=lambda *told: fail(Unavailable("redis", "no connection")))
+        unused: list[Any] = [None] * 7
+        worker = CloudWorker(away, unused[0], unused[1], unused[2], False, *unused[:5])
+        self.assertIsNone((yield worker.report_host("compute", "a", "nova", 0.0, encode(Capacity()))))
 
     @inlineCallbacks
     def test_fences_that_do_not_answer(self) -> Test:
