@@ -46,7 +46,7 @@ from fabric.ids import new_id
 from fabric.model import flavor as flavors
 from fabric.model.flavor import Flavor, InstanceType
 from fabric.model.group import SecurityGroup
-from fabric.model.image import Image, ImageFile, boot_files
+from fabric.model.image import Image, ImageFile, boot_files, may_use
 from fabric.model.instance import GroupName, Instance, Port
 from fabric.model.keypair import KeyPair
 from fabric.model.metadata_options import MetadataDefaults, MetadataOptions
@@ -189,6 +189,22 @@ class Launches:
         @raise QuotaExceeded: not even C{min_count} may run.
         @raise IdempotencyMismatch: the token was used with other parameters.
         """
+        try:
+            return (yield self._run(caller, spec))  # type: ignore[no-any-return]
+        except (NotFound, WrongState, InvalidValue, QuotaExceeded):
+            if not spec.client_token:
+                raise
+            # What the launch named may be gone since; it is a repeat all the same.
+            [done] = yield self._store.gather([Want(Reservation, name=_token_name(caller, spec))])
+            if done is None:
+                raise
+            return (yield self._repeated(caller, spec, done.record.id))  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def _run(self, caller: Caller, spec: LaunchSpec) -> Generator[Deferred[Any], Any, list[Instance]]:
+        """
+        Launch what was not launched yet; a token that was used is found by the write.
+        """
         parts: _Parts = yield self._gather(caller, spec)
         if spec.disks or spec.scratch or spec.omitted or parts.image.disks or parts.flavor.ephemeral_gb:
             spec, parts = yield self._disks(caller, spec, parts)
@@ -268,7 +284,7 @@ class Launches:
 
     def _check_images(self, caller: Caller, spec: LaunchSpec, image: Any, parts: list[Any]) -> None:
         for id, stored in zip([spec.image, *filter(None, (spec.kernel, spec.ramdisk))], [image, *parts], strict=True):
-            if stored is None or not may_launch(caller, stored.record):
+            if stored is None or not may_use(stored.record, caller.project):
                 raise NotFound("image", id)
         if image.record.state != "available":
             raise WrongState("image", spec.image, image.record.state, ["available"])
@@ -307,10 +323,8 @@ class Launches:
                 if count < spec.min_count or count < 1:
                     raise _shortage(error, parts.costs, spec.min_count) from None
             except AlreadyExists as error:
-                token = f"token:{caller.project}:{spec.client_token}"
-                raise AlreadyExists(
-                    "reservation" if error.name == token else error.kind, error.name, error.holder
-                ) from None
+                kind = "reservation" if error.name == _token_name(caller, spec) else error.kind
+                raise AlreadyExists(kind, error.name, error.holder) from None
             else:
                 return instances, volumes
 
@@ -432,18 +446,15 @@ class Launches:
         return [each.record for each in found if each is not None]
 
 
-def may_launch(caller: Caller, image: Image) -> bool:
-    """
-    Whether an image is the caller's to use.
-    """
-    return image.public or image.project == caller.project or caller.project in image.shared_with
-
-
 def new_mac() -> str:
     """
     A random MAC address of the range that is free for local use.
     """
     return "02:" + os.urandom(5).hex(":")
+
+
+def _token_name(caller: Caller, spec: LaunchSpec) -> str:
+    return f"token:{caller.project}:{spec.client_token}"
 
 
 def _digest(text: str) -> str:

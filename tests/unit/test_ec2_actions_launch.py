@@ -11,6 +11,7 @@ from twisted.internet.defer import inlineCallbacks
 
 from fabric.model.image import Image
 from fabric.model.instance import Instance
+from fabric.testing.cloud import OPERATOR
 from tests.unit.ec2_stage import BOB, NOW, SERVER, TINY, EC2Case, encoded
 
 Steps = Generator[Any, Any, None]
@@ -79,6 +80,20 @@ class RunTests(EC2Case):
         self.assertEqual(len((yield self.listed())), 1)
         other = yield self.ask("RunInstances", BOB, ClientToken="tok", **NEEDED)
         self.assertNotEqual(other["ReservationId"], first["ReservationId"])
+
+    @inlineCallbacks
+    def test_client_token_of_what_is_gone(self) -> Steps:
+        """A repeat gives the same instances when what it names is gone, or no more may be launched."""
+        yield self.ask("CreateKeyPair", KeyName="k", KeyType="ed25519")
+        wanted = NEEDED | {"KeyName": "k", "MinCount": 5, "MaxCount": 5, "ClientToken": "tok"}
+        first = yield self.ask("RunInstances", **wanted)
+        yield self.ask("DeleteKeyPair", KeyName="k")
+        self.assertEqual((yield self.ask("RunInstances", **wanted)), first)
+        yield self.ask("CreateKeyPair", KeyName="k", KeyType="ed25519")
+        yield self.cloud.quotas.set(OPERATOR, "alpha", {"instances": 1})
+        self.assertEqual((yield self.ask("RunInstances", **wanted)), first)
+        yield self.refused("IdempotentParameterMismatch", "RunInstances", **wanted | {"KeyName": "other"})
+        yield self.refused("InvalidKeyPair.NotFound", "RunInstances", **wanted | {"KeyName": "x", "ClientToken": "u"})
 
     @inlineCallbacks
     def test_quota(self) -> Steps:
