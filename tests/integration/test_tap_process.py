@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,7 +25,7 @@ from twisted.trial.unittest import TestCase
 from fabric.testing.ports import free_port
 from fabric.testing.processes import SOURCES, await_true, healthy
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 class Process:
@@ -72,7 +73,7 @@ class CloudProcessTests(TestCase):
     The one command.
     """
 
-    timeout = 120
+    timeout = 400
 
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="cloud-"))
@@ -206,12 +207,15 @@ class CloudProcessTests(TestCase):
         return deferToThread(check)
 
     def test_quick(self) -> Deferred[None]:
-        """It serves within 3 seconds of CPU time, which a quiet machine has in 3 seconds."""
+        """It serves within the CPU time in which 40 million numbers are summed, some 3 seconds."""
 
         def check() -> None:
             process = self.start().well()
             with open(f"/proc/{process.child.pid}/stat") as opened:
                 fields = opened.read().rpartition(")")[2].split()
-            self.assertLess((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), 3.0)
+            began = time.thread_time()
+            sum(number * number for number in range(5_000_000))
+            limit = 8 * (time.thread_time() - began)
+            self.assertLess((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), limit)
 
         return deferToThread(check)
