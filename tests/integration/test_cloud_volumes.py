@@ -462,7 +462,7 @@ class AttachTests(VolumeCase):
     @inlineCallbacks
     def test_forced_off_a_dead_host(self) -> Test:
         """A volume is forced off a host that is dead; when that is back, its machine has it no more."""
-        yield self.begin(hosts=("node1", "node2"), rules=attrs.evolve(IMPATIENT, down_after=2.0))
+        yield self.begin(hosts=("node1", "node2"), rules=attrs.evolve(IMPATIENT, down_after=2.0), report_interval=0.2)
         volume = yield self.volume()
         machine = yield self.machine()
         while machine.host == volume.host:
@@ -495,7 +495,7 @@ class AttachTests(VolumeCase):
     @inlineCallbacks
     def test_forced_off_when_nobody_answers(self) -> Test:
         """A volume host that does not report is not waited for, volume by volume, while other things wait."""
-        yield self.begin(rules=attrs.evolve(IMPATIENT, down_after=2.0))
+        yield self.begin(rules=attrs.evolve(IMPATIENT, down_after=2.0), report_interval=0.2)
         volume, machine = (yield self.volume()), (yield self.machine())
         yield self.volumes.attach(CALLER, volume.id, machine.id, "/dev/sdf")
         yield self.until_volume(volume.id, "in-use", "attached")
