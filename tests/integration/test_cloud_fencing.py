@@ -31,7 +31,7 @@ from fabric.tap.fence import CommandFence
 from fabric.testing.cloud import CALLER, OPERATOR, SAMPLE, CloudUnderTest, make_cloud
 
 Test = Generator[Deferred[Any], Any, None]
-QUICK = Rules(down_after=0.5, ready_keys=0, resend_after=0.5)
+QUICK = Rules(down_after=2.0, ready_keys=0, resend_after=0.5)
 
 
 @implementer(IFence)
@@ -57,13 +57,13 @@ class FencingTests(TestCase):
     Two hosts, one of which goes silent.
     """
 
-    timeout = 60
+    timeout = 120
 
     @inlineCallbacks
     def setUp(self) -> Test:
         """A cloud with one instance, which has an address and a volume, on a host that was then cut off."""
         self.switch = Switch()
-        self.cloud: CloudUnderTest = yield make_cloud(self, ("a",), rules=QUICK, fence=self.switch, report_interval=0.1)
+        self.cloud: CloudUnderTest = yield make_cloud(self, ("a",), rules=QUICK, fence=self.switch, report_interval=0.2)
         yield self.cloud.cloud.ranges.ensure("public", "203.0.113.0/28")
         [self.made] = yield self.cloud.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny"))
         [running] = yield self.cloud.until_state("running", self.made.id)
