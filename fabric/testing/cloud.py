@@ -158,7 +158,7 @@ class CloudUnderTest:
         self.test.addCleanup(lambda: service.stopService() if service.running else None)
 
     @inlineCallbacks
-    def until(self, probe: Callable[[], Any], seconds: float = 15.0) -> Generator[Deferred[Any], Any, Any]:
+    def until(self, probe: Callable[[], Any], seconds: float = 50.0) -> Generator[Deferred[Any], Any, Any]:
         """
         Look until a probe, which may return a Deferred, says something true.
 
