@@ -19,6 +19,7 @@ from fabric.cloud.captures import Captures
 from fabric.cloud.care import Care
 from fabric.cloud.cloud import Cloud
 from fabric.cloud.controller import CloudWorker, DeadLetters
+from fabric.cloud.crossings import Crossings
 from fabric.cloud.enforcement import Enforcement
 from fabric.cloud.evacuation import Evacuation
 from fabric.cloud.fencing import Fencing, IFence, NoFence
@@ -244,5 +245,6 @@ def _controllers(ground: _Ground, rules: Rules, cloud: Cloud, pool: KeyPool, fen
         store, hosts, ground.volume_placement, ground.volume_reports, ground.volume_orders, clock, again
     )
     sweep = Sweep(store, hosts, orders, enforcement, volume_sweep, cloud.captures, clock, again)
-    fencing = Fencing(store, hosts, Evacuation(store, orders, clock, faults, again), fence, faults)
+    evacuation = Evacuation(store, orders, Crossings(store, ground.queue, reports), clock, faults, again)
+    fencing = Fencing(store, hosts, evacuation, fence, faults)
     return Assembly(cloud, pool, placement, worker, sweep, DeadLetters(reports), fencing)

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from fabric.cloud.associations import end_associations
 from fabric.cloud.attachments import release_disks
+from fabric.cloud.crossings import Crossings
 from fabric.cloud.followers import follow
 from fabric.cloud.orders import Orders
 from fabric.cloud.retry import until_written
@@ -40,10 +41,17 @@ class Evacuation:
     log = Logger()
 
     def __init__(
-        self, store: IStore, orders: Orders, clock: IReactorTime, faults: IFaults, resend_after: float
+        self,
+        store: IStore,
+        orders: Orders,
+        crossings: Crossings,
+        clock: IReactorTime,
+        faults: IFaults,
+        resend_after: float,
     ) -> None:
         self._store = store
         self._orders = orders
+        self._crossings = crossings
         self._clock = clock
         self._faults = faults
         self._resend_after = resend_after
@@ -54,13 +62,16 @@ class Evacuation:
         Free everything that instances hold of a host, and have those that
         should run started on others, from their image or their root volume:
         what was on the host's own disks is lost.  Those that were stopped are
-        placed when they are started.  Repeating is safe.
+        placed when they are started.  Those that were being moved, from there
+        or to there, are on the other host if that has them; they stay as they
+        are while it does not say so.  Repeating is safe.
 
         @return: how many instances it had.
         """
         total = 0
+        lost = yield self._crossings.settle(request_id, host)
         while True:
-            left: list[Instance] = yield until_written(lambda: self._some(request_id, host))
+            left: list[Instance] = yield until_written(lambda: self._some(request_id, host, lost))
             if not left:
                 break
             total += len(left)
@@ -74,38 +85,62 @@ class Evacuation:
         return total
 
     @inlineCallbacks
-    def _some(self, request_id: str, host: str) -> Generator[Deferred[Any], Any, list[Instance]]:
-        page = yield self._store.records(Instance, Query("instance", ("host:" + host,), limit=PAGE))
-        if not page.items:
+    def _some(
+        self, request_id: str, host: str, lost: frozenset[tuple[str, int]]
+    ) -> Generator[Deferred[Any], Any, list[Instance]]:
+        found: list[Stored[Instance]] = yield self._lost_with(host, lost)
+        if not found:
             return []
         now = self._clock.seconds()
         review_at = now + self._resend_after
         transaction = self._store.transaction(request_id)
-        records = [_left(stored.record, now, review_at) for stored in page.items]
+        records = [_left(stored.record, now, review_at) for stored in found]
         records = yield release_disks(self._store, transaction, records, now)
         records, freed = yield end_associations(self._store, transaction, records, review_at)
         living = [record for record in records if record.live]
         followed, _ = yield follow(self._store, transaction, living, now, review_at)
         by_id = {record.id: record for record in (*records, *followed)}
-        for stored in page.items:
+        for stored in found:
             transaction.update(stored, by_id[stored.record.id])
         yield self._store.commit(transaction)
-        yield self._clear(request_id, [stored.record for stored in page.items])
+        yield self._clear(request_id, host, [stored.record for stored in found])
         yield self._orders.addresses(request_id, freed)
         return list(by_id.values())
 
     @inlineCallbacks
-    def _clear(self, request_id: str, instances: Sequence[Instance]) -> Generator[Deferred[Any], Any, None]:
+    def _lost_with(
+        self, host: str, lost: frozenset[tuple[str, int]]
+    ) -> Generator[Deferred[Any], Any, list[Stored[Instance]]]:
         """
-        Order away what may have come of those that were just being moved to
-        other hosts: they are begun anew, and are never to run twice.
+        Some of those that a host had.
+
+        @param lost: those of them that were being moved.
         """
-        coming: dict[str, dict[str, int]] = defaultdict(dict)
+        found: list[Stored[Instance]] = []
+        for way in ("host", "arriving"):
+            cursor = ""
+            while len(found) < PAGE:
+                query = Query("instance", (f"{way}:{host}",), cursor=cursor, limit=PAGE)
+                page = yield self._store.records(Instance, query)
+                found += [stored for stored in page.items if _is_lost(stored.record, lost)]
+                cursor = page.cursor
+                if not cursor:
+                    break
+        return found[:PAGE]
+
+    @inlineCallbacks
+    def _clear(self, request_id: str, host: str, instances: Sequence[Instance]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Order away what another host may have of those that were just being
+        moved: they are begun anew, and are never to run twice.
+        """
+        rests: dict[str, dict[str, int]] = defaultdict(dict)
         for instance in instances:
             if instance.migration is not None:
-                coming[instance.migration.destination][instance.id] = instance.migration.order
-        for host, found in coming.items():
-            yield self._orders.remove(request_id, host, found)
+                other = instance.migration.destination if instance.host == host else instance.host
+                rests[other][instance.id] = instance.migration.order
+        for other, found in rests.items():
+            yield self._orders.remove(request_id, other, found)
 
     @inlineCallbacks
     def _forget_addresses(self, request_id: str, host: str) -> Generator[Deferred[Any], Any, None]:
@@ -124,6 +159,11 @@ class Evacuation:
             transaction.delete(stored)
         elif address != stored.record:
             transaction.update(stored, address)
+
+
+def _is_lost(instance: Instance, lost: frozenset[tuple[str, int]]) -> bool:
+    """Whether nobody can have it any more; of one that is being moved another host can."""
+    return instance.migration is None or (instance.id, instance.migration.order) in lost
 
 
 def _left(instance: Instance, now: float, review_at: float) -> Instance:

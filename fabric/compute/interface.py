@@ -146,9 +146,8 @@ class MachineReport:
     @ivar after: of news, the last order that was carried out on the guest when
         it happened; 0 where that is not known.
     @ivar state: C{running}, C{stopped}, C{gone} or C{failed}; of a
-        L{MigrationOrder} C{moved} (it is there, and nothing of it is here),
-        C{not_moved}, or C{left} (it is not here, and the other host does not
-        say whether it is there).
+        L{MigrationOrder} C{moved} (it is there, and nothing of it is here)
+        or C{not_moved}.
     @ivar code: reason code for C{failed} or an unexpected C{stopped}, as
         C{Server.InternalError}; empty otherwise.
     @ivar addresses: fixed addresses in use by it.  A C{failed} without any
@@ -262,8 +261,8 @@ class IComputeWorker(Interface):
     def migrate(orders: list[dict[str, Any]]) -> Deferred[None]:
         """
         Cast: L{MigrationOrder}s of machines that are here, running (then
-        without volumes) or stopped.  Reported as C{moved}, C{not_moved} or
-        C{left}, by what is the case then; repeating is safe: what was reported is not
+        without volumes) or stopped.  Reported as C{moved} or C{not_moved}, by
+        what is the case then; repeating is safe: what was reported is not
         undone, nor tried once more.
         """
 

@@ -153,10 +153,11 @@ class Migrations:
     def _moved(self, order: MigrationOrder, context: Context) -> Generator[Deferred[Any], Any, None]:
         """Move one, and note what became of it before its next order."""
         report = yield self._move(order, context)
-        self._reporter.add(report, context.request_id)
+        if report is not None:
+            self._reporter.add(report, context.request_id)
 
     @inlineCallbacks
-    def _move(self, order: MigrationOrder, context: Context) -> Generator[Deferred[Any], Any, MachineReport]:
+    def _move(self, order: MigrationOrder, context: Context) -> Generator[Deferred[Any], Any, MachineReport | None]:
         machine, there = order.machine, self._compute(order.destination, context, RECEIVE_SECONDS)
         why = ""
         try:
@@ -181,12 +182,12 @@ class Migrations:
     @inlineCallbacks
     def _settled(
         self, order: MigrationOrder, why: str, context: Context
-    ) -> Generator[Deferred[Any], Any, MachineReport]:
+    ) -> Generator[Deferred[Any], Any, MachineReport | None]:
         """
         Find out where the machine is, whatever was tried, and clean up where it is not.
 
-        @return: C{left} when it is not here and the other host does not say
-            what it has: then nobody here knows until the order comes again.
+        @return: None when it is not here and the other host does not say what
+            it has: then nobody here knows until the order comes again.
         @raise Unavailable: the driver does not say whether it is here, or
             can't keep that it is not to be moved; to be repeated.
         """
@@ -204,7 +205,7 @@ class Migrations:
                     id=machine.id,
                     error=error,
                 )
-                return MachineReport(machine.id, order.order, "left")
+                return None
             if any(each["id"] == machine.id for each in answer):
                 yield self._network(self._host, context).detach([machine.id])
                 yield self._disks.give_back(machine.disks, context)

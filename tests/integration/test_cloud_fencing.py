@@ -215,32 +215,91 @@ class FencingTests(TestCase):
         return stored is None
 
     @inlineCallbacks
-    def test_died_when_it_had_moved(self) -> Test:
-        """Of one that its host had just moved away, and died before it said so, no second copy runs."""
+    def crossed(self) -> Generator[Deferred[Any], Any, Migration]:
+        """It was moved from host C{a} to C{b}, and nobody has said so yet; there is a host C{c}."""
         self.cloud.add_host("c")
         yield self.cloud.until(lambda: self.cloud.cloud.hosts.alive().addCallback(lambda alive: "c" in alive))
         [stored] = yield self.cloud.store.read(Instance, [self.made.id])
         going = Migration("b", stored.record.order + 1, self.cloud.reactor.seconds())
         leaving = self.cloud.store.transaction("test")
-        review_at = self.cloud.reactor.seconds() + 3600.0
+        review_at = self.cloud.reactor.seconds() + 2.0
         leaving.update(stored, attrs.evolve(stored.record, order=going.order, migration=going, review_at=review_at))
         yield self.cloud.store.commit(leaving)
         connection = yield self.cloud.hosts["b"].hypervisor.receive(stored.record)
         yield self.cloud.hosts["a"].hypervisor.migrate(self.made.id, connection, going.order)
         self.assertEqual(len((yield self.cloud.hosts["b"].hypervisor.domains())), 1)
+        return going
+
+    @inlineCallbacks
+    def runs_on(self, host: str) -> Generator[Deferred[Any], Any, bool]:
+        """Whether it runs on a host, and on no other that is not dead, and is not being moved."""
+        [instance] = yield self.cloud.get(self.made.id)
+        found = set()
+        for name in set(self.cloud.hosts) - self.switch.dead:
+            domains = yield self.cloud.hosts[name].hypervisor.domains()
+            found |= {(name, domain.state) for domain in domains}
+        settled = (instance.host, instance.state, instance.migration) == (host, "running", None)
+        return settled and found == {(host, "running")}
+
+    @inlineCallbacks
+    def test_died_when_it_had_moved(self) -> Test:
+        """One that its host had just moved away, and died before it said so, runs on where it came to."""
+        going = yield self.crossed()
         yield self.cloud.cloud.hosts.set_disabled(OPERATOR, "b", "compute", True)
         self.switch.dead.add("a")
         yield self.cut_off()
-        yield self.cloud.until(self.only_on_c)
+        yield self.cloud.until(lambda: self.runs_on("b"))
+        [domain] = yield self.cloud.hosts["b"].hypervisor.domains()
+        self.assertEqual(domain.order, going.order)
+        yield self.cloud.until(self.leads_to_b)
         yield self.cloud.sound()
 
     @inlineCallbacks
-    def only_on_c(self) -> Generator[Deferred[Any], Any, bool]:
-        """Whether it runs on host C{c}, and nowhere else."""
+    def test_died_before_it_moved(self) -> Test:
+        """One that had not left its host when that died runs elsewhere, and nothing is left where it was to go."""
+        going = yield self.crossed()
+        connection = yield self.cloud.hosts["a"].hypervisor.receive(self.made)
+        yield self.cloud.hosts["b"].hypervisor.migrate(self.made.id, connection, going.order - 1)
+        yield self.cloud.cloud.hosts.set_disabled(OPERATOR, "b", "compute", True)
+        self.switch.dead.add("a")
+        yield self.cut_off()
+        yield self.cloud.until(lambda: self.runs_on("c"))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_died_where_it_came_to(self) -> Test:
+        """One whose new host died before anybody heard that it was there is started elsewhere."""
+        yield self.crossed()
+        yield self.cloud.cloud.hosts.set_disabled(OPERATOR, "c", "compute", True)
+        self.switch.dead.add("b")
+        yield self.cloud.hosts["b"].stop()
+        yield self.cloud.until(lambda: self.runs_on("a"))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_both_died(self) -> Test:
+        """One that was on its way from one host that died to another that did is started on a third."""
+        yield self.crossed()
+        self.switch.dead |= {"a", "b"}
+        yield self.cloud.hosts["b"].stop()
+        yield self.cut_off()
+        yield self.cloud.until(lambda: self.runs_on("c"))
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def test_nobody_knows(self) -> Test:
+        """One that may run on a host which does not answer is not started elsewhere; when that is back, it is there."""
+        yield self.crossed()
+        yield self.cloud.hosts["b"].stop()
+        self.switch.dead.add("a")
+        yield self.cut_off()
+        yield self.cloud.until(lambda: self.switch.asked.count("b") > 2)
         [instance] = yield self.cloud.get(self.made.id)
-        there = yield self.cloud.hosts["c"].hypervisor.domains()
-        elsewhere = yield self.cloud.hosts["b"].hypervisor.domains()
-        return (instance.host, instance.state, len(there), len(elsewhere)) == ("c", "running", 1, 0)
+        self.assertEqual((instance.host, instance.migration.destination), ("a", "b"))
+        self.assertEqual((yield self.cloud.hosts["c"].hypervisor.domains()), [])
+        self.cloud.add_host("b", directory=self.cloud.hosts["b"].directory)
+        yield self.cloud.until(lambda: self.runs_on("b"))
+        yield self.cloud.sound()
 
     @inlineCallbacks
     def test_volume_of_one_that_is_nowhere(self) -> Test:
