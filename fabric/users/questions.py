@@ -76,7 +76,8 @@ class Questions:
             self._global_roles(dn, user),
         ]
         entries, everywhere = yield gatherResults(asked, consumeErrors=True).addErrback(_first)
-        mine = {leaf(e.dn): self._derived(e, dn) for e in entries if self.is_project(e)}
+        # What can't be an id is nobody's project: it could be taken for another word where projects are named.
+        mine = {leaf(e.dn): self._derived(e, dn) for e in entries if self.is_project(e) and is_id(leaf(e.dn))}
         folded = {id.lower(): id for id in mine}
         for entry in entries:
             parts = below(entry.dn, self._layout.projects) or ()

@@ -103,6 +103,25 @@ class EmbeddedServerTests(TestCase):
         self.assertEqual((yield directory.users()), [admin])
 
     @inlineCallbacks
+    def test_oddProjects(self) -> Steps:
+        """
+        An entry whose name can't be a project's id, as one that others make who may make groups, is no project: nobody
+        acts in C{*all}, under which operators see the whole cloud, for being a member of a group of that name.
+        """
+        _, directory = yield self.start()
+        yield directory.prepare()
+        user = yield directory.create_user("ann", None, None, False)
+        layout, session = directory._layout, directory._session
+        ann = layout.user("ann")
+        for name in ("*all", "Big Data"):
+            kinds = ["top", "groupOfNames", "novaProject"]
+            entry = {"objectClass": kinds, "cn": [name], "projectManager": [ann], "member": [ann]}
+            yield session.add(layout.project(name), entry)
+            yield self.assertFailure(directory.identify(f"{user.access_key}:{name}"), errors.NotFound)
+        yield self.assertFailure(directory.identify(user.access_key), errors.Denied)
+        self.assertEqual((yield directory.projects("ann")), [])
+
+    @inlineCallbacks
     def test_otherBinds(self) -> Steps:
         """Other names, other passwords and none are let in for nothing."""
         server, directory = yield self.start()
