@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, inlineCallbacks
 
 from fabric.cloud.access import Caller
-from fabric.errors import InvalidValue, LimitExceeded, QuotaExceeded
+from fabric.cloud.retry import until_written
+from fabric.errors import AlreadyExists, Conflict, InvalidValue, LimitExceeded, QuotaExceeded
 from fabric.model.quota import RESOURCES, Quota
 from fabric.store.interface import IStore, Stored
 
@@ -47,8 +48,7 @@ class Quotas:
         values = yield self._store.counters(list(names))
         return {resource: values[name] for name, resource in names.items()}
 
-    @inlineCallbacks
-    def set(self, caller: Caller, project: str, limits: Mapping[str, int]) -> Generator[Deferred[Any], Any, None]:
+    def set(self, caller: Caller, project: str, limits: Mapping[str, int]) -> Deferred[None]:
         """
         Change some of a project's limits; a negative one returns to the
         default.  What exceeds a new limit stays; repeating is safe.
@@ -57,7 +57,11 @@ class Quotas:
         """
         for resource in limits:
             if resource not in RESOURCES:
-                raise InvalidValue("resource", resource, f"one of {', '.join(RESOURCES)}")
+                return fail(InvalidValue("resource", resource, f"one of {', '.join(RESOURCES)}"))
+        return until_written(lambda: self._set_once(caller, project, limits))
+
+    @inlineCallbacks
+    def _set_once(self, caller: Caller, project: str, limits: Mapping[str, int]) -> Generator[Deferred[Any], Any, None]:
         [stored] = yield self._store.read(Quota, [project])
         merged = (dict(stored.record.limits) if stored else {}) | dict(limits)
         record = Quota(project, project, {name: limit for name, limit in merged.items() if limit >= 0})
@@ -66,7 +70,10 @@ class Quotas:
             transaction.update(stored, record)
         else:
             transaction.create(record)
-        yield self._store.commit(transaction)
+        try:
+            yield self._store.commit(transaction)
+        except AlreadyExists as error:
+            raise Conflict(error.kind, project) from None
 
 
 def counter(project: str, resource: str) -> str:

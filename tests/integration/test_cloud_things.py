@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 from cryptography.hazmat.primitives import serialization
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -109,6 +109,16 @@ class ThingTests(TestCase):
         yield quotas.set(OPERATOR, "apples", {"instances": -1})
         self.assertEqual((yield quotas.limits("apples"))["instances"], QUOTAS["instances"])
         yield self.assertFailure(quotas.set(OPERATOR, "apples", {"wishes": 3}), InvalidValue)
+
+    @inlineCallbacks
+    def test_quotas_set_at_once(self) -> Test:
+        """Of several operators who change a project's limits at once, none loses what he set, nor has to repeat it."""
+        quotas = self.cloud.quotas
+        names = ("instances", "cores", "volumes", "addresses")
+        for limit in (7, 8):  # first there is nothing to change, then there is
+            yield gatherResults([quotas.set(OPERATOR, "apples", {name: limit}) for name in names], consumeErrors=True)
+            limits = yield quotas.limits("apples")
+            self.assertEqual([limits[name] for name in names], [limit] * len(names))
 
     @inlineCallbacks
     def test_unsent_launch_is_sent_by_the_sweep(self) -> Test:
