@@ -90,7 +90,7 @@ class Adoption:
                 news.append(MachineReport(id, domain.order, "running"))
             elif domain is not None and domain.state == "running" and instance.state == "stopped":
                 stop.append(instance)
-            elif instance.state in ("pending", "stopping", "shutting-down") or not instance.live:
+            elif instance.waits:
                 again.append(instance)
         if news:
             yield self._reports.take(request_id, host, news)
@@ -190,6 +190,8 @@ def _missing(instance: Instance, present: dict[str, Domain]) -> bool:
     """
     if instance.migration is not None:
         return False  # it may be there already; the order to move it, sent again, finds out
+    if instance.rebooting_since:
+        return False  # it is brought up by that, or reported as stopped
     domain = present.get(instance.id)
     there = domain is not None and (domain.state == "running" or domain.condition == "suspended")
     return instance.state == "running" and not there

@@ -40,8 +40,8 @@ class Care:
     and raises:
 
      - L{NotFound}: no such instance;
-     - L{WrongState}: it does not run, is being moved, or its guest is not
-       in a condition for it;
+     - L{WrongState}: it does not run, is being moved or rebooted, or its guest
+       is not in a condition for it;
      - L{fabric.errors.DeadlineExceeded}: its host did not answer in time;
      - L{fabric.errors.DriverFailure}: it could not be done.
     """
@@ -97,7 +97,7 @@ class Care:
         @raise WrongState: also when its root is a volume: that can be attached
             to another instance.
         """
-        instance = yield self._numbered(caller, id, own_disk=True)
+        instance = yield self._numbered(caller, id, boots=True)
         machine = yield self._orders.described(instance)
         yield self._asked(instance, self._host(caller, instance).rescue(machine))
 
@@ -106,7 +106,7 @@ class Care:
         """
         Boot it from its own disk again.
         """
-        instance = yield self._numbered(caller, id, own_disk=True)
+        instance = yield self._numbered(caller, id, boots=True)
         machine = yield self._orders.described(instance)
         yield self._asked(instance, self._host(caller, instance).unrescue(machine))
 
@@ -130,21 +130,24 @@ class Care:
 
     @inlineCallbacks
     def _numbered(
-        self, caller: Caller, id: str, own_disk: bool = False, without_gpus: bool = False
+        self, caller: Caller, id: str, boots: bool = False, without_gpus: bool = False
     ) -> Generator[Deferred[Any], Any, Instance]:
         """
+        @param boots: whether it is to be booted, which takes a disk of its own.
         @return: the instance with a new order's number, so that its host drops
             what was ordered before and comes late.
         """
 
         @inlineCallbacks
         def write() -> Generator[Deferred[Any], Any, Instance]:
-            stored = yield self._running(id)
-            if own_disk and stored.record.boots_volume:
+            stored = yield self._running(id, numbered=True)
+            if boots and stored.record.boots_volume:
                 raise WrongState("instance", id, "booted from a volume", ["booted from its own disk"])
             if without_gpus and stored.record.flavor.gpus:
                 raise WrongState("instance", id, "running with GPUs", ["running without GPUs"])
-            ordered: Instance = attrs.evolve(stored.record, order=stored.record.order + 1)
+            order = stored.record.order + 1
+            booted = order if boots else stored.record.booted
+            ordered: Instance = attrs.evolve(stored.record, order=order, booted=booted)
             transaction = self._store.transaction(caller.request_id)
             transaction.update(stored, ordered)
             yield self._store.commit(transaction)
@@ -153,9 +156,11 @@ class Care:
         return (yield until_written(write))  # type: ignore[no-any-return]
 
     @inlineCallbacks
-    def _running(self, id: str) -> Generator[Deferred[Any], Any, Stored[Instance]]:
+    def _running(self, id: str, numbered: bool = False) -> Generator[Deferred[Any], Any, Stored[Instance]]:
         stored = yield self._found(id)
         state = "being moved" if stored.record.migration else stored.record.state
+        if numbered and stored.record.rebooting_since:
+            state = "being rebooted"
         if state != "running":
             raise WrongState("instance", id, state, ["running"])
         return stored  # type: ignore[no-any-return]

@@ -149,16 +149,13 @@ class Instances:
     @inlineCallbacks
     def reboot(self, caller: Caller, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
         """
-        Reboot running instances; they stay in state running.
+        Reboot running instances; they stay in state running.  It is ordered
+        again until their hosts confirm it, and done once.
 
         @raise NotFound: as L{get}.
         @raise WrongState: one is not running; none was rebooted.
         """
-
-        def rebooted(instance: Instance, now: float) -> Instance:
-            return moved(instance, "reboot", now, order=instance.order + 1)
-
-        _, records = yield self._move(caller, ids, rebooted)
+        _, records = yield self._move(caller, ids, self._rebooted)
         self._faults.reach("cloud.reboot_written")
         self._orders.reboot(caller.request_id, records)
 
@@ -324,6 +321,11 @@ class Instances:
         if instance.api_stop_disabled:
             raise Protected("instance", instance.id, "disableApiStop")
         return moved(instance, "stop", now, USER_STOP, order=instance.order + 1, review_at=now + self._resend_after)
+
+    def _rebooted(self, instance: Instance, now: float) -> Instance:
+        order = instance.order + 1
+        review_at = now + self._resend_after
+        return moved(instance, "reboot", now, order=order, booted=order, rebooting_since=now, review_at=review_at)
 
     def _terminated(self, instance: Instance, now: float) -> Instance:
         if instance.state in ("shutting-down", "terminated"):

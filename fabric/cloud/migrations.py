@@ -79,7 +79,7 @@ class Migrations:
         @param destination: a host's name; empty for the one with the most room.
         @raise NotFound: no such instance, or host.
         @raise WrongState: it neither runs nor is stopped, has volumes or GPUs
-            that it uses, or is on no host.
+            that it uses, is being rebooted, or is on no host.
         @raise LimitExceeded: that host has no room, or none has, or its
             placement group forbids it.
         """
@@ -184,6 +184,8 @@ def _movable(instance: Instance) -> None:
         found = "running with volumes"
     elif found == "running" and instance.flavor.gpus:
         found = "running with GPUs"
+    elif found == "running" and instance.rebooting_since:
+        found = "being rebooted"
     elif found == "stopped" and any(disk.state != "attached" for disk in instance.disks):
         found = "stopped with volumes that come or go"
     if found not in ("running", "stopped"):

@@ -176,10 +176,12 @@ class Orders:
         """
         by_state: dict[str, list[Instance]] = defaultdict(list)
         for instance in instances:
-            by_state[instance.state if instance.host else "unplaced"].append(instance)
+            state = "rebooting" if instance.rebooting_since else instance.state
+            by_state[state if instance.host else "unplaced"].append(instance)
         sends = {
             "unplaced": self.schedule,
             "pending": self.run,
+            "rebooting": self.reboot,
             "stopping": self.stop,
             "shutting-down": self.terminate,
             "terminated": self.terminate,

@@ -2,7 +2,9 @@
 Reports: what hosts say, and what it makes of state.
 
 A worker's report about an older order than the instance's is dropped: state has
-moved on since.
+moved on since.  So is news of a guest as an older order left it than the last one
+that brings it up: it has been started again since.  All other news counts, whatever
+came before it, for a guest tells only once that it ended.
 """
 
 from __future__ import annotations
@@ -41,7 +43,6 @@ class _Outcome:
     remove: list[Instance] = attrs.field(factory=list)
     freed: list[Address] = attrs.field(factory=list)
     settled: list[Instance] = attrs.field(factory=list)
-    reboot: list[Instance] = attrs.field(factory=list)
     strange: dict[str, int] = attrs.field(factory=dict)
     waiting: list[str] = attrs.field(factory=list)
     members: dict[Place, set[str]] = attrs.field(factory=dict)
@@ -96,7 +97,6 @@ class Reports:
         if outcome.settled:
             yield self._arrived(request_id, outcome.settled)
             yield self._orders.resend(request_id, outcome.settled)
-            yield self._orders.reboot(request_id, outcome.reboot)
         if outcome.waiting:
             yield self._attach(request_id, outcome.waiting)
         if outcome.remove:
@@ -179,8 +179,6 @@ class Reports:
         for stored, record in changed:
             if stored.record.migration and not record.migration:
                 settled.append(record)
-                if record.state == "running" and record.order > stored.record.migration.order:
-                    outcome.reboot.append(record)
         if not settled:
             return records, []
         outcome.settled = settled
@@ -209,12 +207,24 @@ def reported(instance: Instance, report: MachineReport, now: float, resend_after
     @return: the instance after its host's report; itself when the report is
         stale or says nothing new.
     """
+    instance = _rebooted(instance, report)
     if instance.migration is not None:
         return _settled(instance, instance.migration, report, now, resend_after)
     if report.order and report.order < instance.order:
         return instance
+    if report.after and report.after < instance.booted:
+        return instance
     applied = _APPLY[report.state](instance, report, now, resend_after)
     return applied if applied is not None else instance
+
+
+def _rebooted(instance: Instance, report: MachineReport) -> Instance:
+    """
+    The order to reboot it was carried out, or could not be: it is not sent again.
+    """
+    if not instance.rebooting_since or report.order != instance.order:
+        return instance
+    return attrs.evolve(instance, rebooting_since=0.0)
 
 
 def _settled(
@@ -235,10 +245,16 @@ def _settled(
 def _running(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance | None:
     if instance.state != "pending" or not report.order:
         return None
-    return moved(instance, "boot", now, started=True, on_host=True)
+    return _booted(instance, now)
+
+
+def _booted(instance: Instance, now: float) -> Instance:
+    return moved(instance, "boot", now, started=True, on_host=True, booted=instance.order)
 
 
 def _stopped(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance | None:
+    if instance.state == "pending" and max(report.order, report.after) >= instance.order:
+        instance = _booted(instance, now)  # it was brought up, and ended, before anybody heard of the one
     if instance.state == "stopping":
         return moved(instance, "halt", now, instance.reason)
     if instance.state != "running":

@@ -39,6 +39,9 @@ from fabric.store.interface import IStore, Query, Stored
 BATCH = 200
 """Records a turn; the next turn follows at once while there are more."""
 
+REBOOT_SECONDS = 600.0
+"""For how long a reboot that its host does not confirm is ordered again."""
+
 OVERDUE = StateReason("Server.InternalError", "Server.InternalError: no answer from its host in time")
 
 
@@ -127,7 +130,7 @@ class Sweep:
                 yield self._moving(stored, alive, now)
                 continue
             record = yield self._write(stored, self._next(stored.record, now))
-            if record is not None and _waits(record) and (not record.host or record.host in alive):
+            if record is not None and record.waits and (not record.host or record.host in alive):
                 send.append(record)
         if send:
             self.log.info("sending {count} orders again", count=len(send))
@@ -152,9 +155,12 @@ class Sweep:
         """
         @return: the instance as it is to be; None for one to be forgotten.
         """
-        if not _waits(instance):
+        if not instance.waits:
             return None
         review_at = now + self._resend_after
+        if instance.rebooting_since and now - instance.rebooting_since > REBOOT_SECONDS:
+            self.log.warn("{id} is not rebooted: no answer from its host in time", id=instance.id)
+            return attrs.evolve(instance, rebooting_since=0.0)
         if not is_overdue(instance, now):
             return attrs.evolve(instance, review_at=review_at)
         if instance.state == "pending":
@@ -257,8 +263,3 @@ def _why_overdue(instance: Instance) -> StateReason:
     if not instance.host:
         return StateReason(NO_HOST, f"{NO_HOST}: no compute host took it in time")
     return OVERDUE
-
-
-def _waits(instance: Instance) -> bool:
-    """Whether its host, or the scheduler, still owes something."""
-    return instance.state in LIFECYCLE.deadlines or (instance.on_host and not instance.live)

@@ -125,13 +125,13 @@ class Care:
         try:
             yield in_time(act(), DRIVER_SECONDS, self._clock)
         except FabricError as error:
-            yield self._look_after(id, error)
+            yield self._look_after(id, order, error)
             raise
         if changes is not None:
             self._machines.put(attrs.evolve(domain, order=order, **changes))
 
     @inlineCallbacks
-    def _look_after(self, id: str, error: FabricError) -> Generator[Deferred[Any], Any, None]:
+    def _look_after(self, id: str, order: int, error: FabricError) -> Generator[Deferred[Any], Any, None]:
         """Something failed; tell the controller if the guest does not run any more."""
         domains = yield self._driver.domains()
         domain = next((domain for domain in domains if domain.id == id), None)
@@ -140,7 +140,8 @@ class Care:
             return
         report = self._machines.put(domain)
         if before.state == "running" and domain.state != "running" and domain.condition != "suspended":
-            self._reporter.add(attrs.evolve(report, order=0, code=INTERNAL, message=sentence(error)), "")
+            after = max(order, domain.order)
+            self._reporter.add(attrs.evolve(report, order=0, after=after, code=INTERNAL, message=sentence(error)), "")
 
     @inlineCallbacks
     def _here(self, id: str) -> Generator[Deferred[Any], Any, Domain]:

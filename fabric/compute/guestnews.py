@@ -77,13 +77,19 @@ class GuestNews:
         self.log.info(
             "{host}: {id} is {state}: {reason}", host=self._host, id=domain.id, state=domain.state, reason=reason
         )
+        known = self._machines.get(domain.id)
+        if known is not None and known.order > domain.order:  # as of one that is not there any more
+            domain = attrs.evolve(domain, order=known.order)
         report = self._machines.put(domain)
         if domain.condition == "suspended":
             return  # it goes on where it was when somebody resumes it
         code = "" if domain.state == "running" else INTERNAL
         if domain.state == "stopped" and own:
             code = "Client.InstanceInitiatedShutdown"
-        self._tell(attrs.evolve(report, order=0, code=code, message=reason))
+        report = attrs.evolve(report, code=code, message=reason)
+        if known is not None and _runs(known) and not _runs(domain):
+            self._machines.remember(report)  # the order that brought it up has had its effect
+        self._tell(attrs.evolve(report, order=0, after=domain.order))
 
 
 def _runs(domain: Domain) -> bool:

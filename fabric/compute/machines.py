@@ -92,7 +92,7 @@ class Machines:
         past = self._past.get(report.id)
         # What an old order finds must not make the last one forgotten.
         if past is None or report.order >= past.order:
-            self._remember(attrs.evolve(report, order=max(report.order, here.order if here else 0)))
+            self.remember(attrs.evolve(report, order=max(report.order, here.order if here else 0)))
         return report
 
     def failed(self, report: MachineReport) -> MachineReport:
@@ -102,15 +102,11 @@ class Machines:
         """
         here = self._here.get(report.id) or Domain(report.id, "crashed", addresses=report.addresses)
         self.put(attrs.evolve(here, state="stopped" if here.state == "running" else here.state, order=report.order))
-        self._remember(report)
+        self.remember(report)
         return report
 
-    def refused(self, report: MachineReport) -> MachineReport:
-        """An order to one that runs could not even be begun, and it runs on: as L{failed}, but for that."""
-        self._remember(report)
-        return report
-
-    def _remember(self, report: MachineReport) -> None:
+    def remember(self, report: MachineReport) -> None:
+        """This is what is told of its last order from now on: it is not carried out again."""
         self._past[report.id] = report
         self._past.move_to_end(report.id)
         if len(self._past) > PAST_KEPT:
@@ -127,7 +123,8 @@ class Machines:
     def done(self, id: str, order: int) -> MachineReport | None:
         """
         @return: what is to be reported again when this very order to run it
-            was carried out already, or had failed; else None.
+            was carried out already, also if its guest ended since, or had
+            failed; else None.
         """
         here = self._here.get(id)
         if here is not None and here.order == order and here.state == "running":

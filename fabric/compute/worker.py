@@ -31,6 +31,7 @@ from fabric.compute.guestnews import GuestNews
 from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport
 from fabric.compute.machines import Machines
 from fabric.compute.migrations import Migrations
+from fabric.compute.once import Once
 from fabric.compute.orders import Brief, addresses_of, network_orders, sentence
 from fabric.compute.reporter import WAIT, Reporter
 from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, NotFound, Unavailable
@@ -94,6 +95,7 @@ class ComputeWorker(Answers):
         self._turns = Turns(clock)
         self._machines = Machines()
         self._reporter = Reporter(host, queue, clock, linger)
+        self._reboots = Once()
         self._news = GuestNews(host, driver, self._turns, self._machines, partial(self._report, context=NOBODY))
         self._disks = Disks(host, driver, queue, clock, self._faults, self._turns)
         self._captures = Captures(
@@ -164,7 +166,9 @@ class ComputeWorker(Answers):
         def reboot_all(orders: list[MachineOrder], turn: Turn, context: Context) -> Deferred[None]:
             return self._run(orders, turn, context, hard)
 
-        yield self._carry_out([decode(MachineOrder, machine) for machine in machines], context, reboot_all)
+        orders = [decode(MachineOrder, machine) for machine in machines]
+        with self._reboots.taken(orders, lambda order: (order.id, order.order)) as fresh:
+            yield self._carry_out(fresh, context, reboot_all)
 
     @inlineCallbacks
     def terminate(
@@ -226,7 +230,7 @@ class ComputeWorker(Answers):
         wanted = [order for order in orders if self._wanted(order, context)]
         failure = yield self._attach(wanted, context)
         if failure is not None:
-            yield self._not_attached(wanted, failure, context)
+            yield self._not_attached(wanted, failure, context, hard is not None)
             return
 
         def bring_up(order: MachineOrder) -> Deferred[None]:
@@ -276,9 +280,12 @@ class ComputeWorker(Answers):
 
     @inlineCallbacks
     def _not_attached(
-        self, orders: Sequence[MachineOrder], error: FabricError, context: Context
+        self, orders: Sequence[MachineOrder], error: FabricError, context: Context, rebooting: bool
     ) -> Generator[Deferred[Any], Any, None]:
-        """Nothing was begun with the driver: take away what there is of the network, and report."""
+        """
+        Nothing was begun with the driver: take away what there is of the network, and report.
+        What was to be rebooted and runs, runs on.
+        """
         fresh = [order.id for order in orders if self._machines.get(order.id) is None]
         unplugged = True
         try:
@@ -288,6 +295,13 @@ class ComputeWorker(Answers):
         for order in orders:
             self._log_failure("connected", order, error, context)
             report = MachineReport(order.id, order.order, "failed", INTERNAL, sentence(error), addresses_of(order))
+            here = self._machines.get(order.id)
+            if rebooting and here is not None and here.state == "running":
+                self._machines.remember(report)
+                self._report(report, context)
+                continue
+            if rebooting:
+                report = attrs.evolve(report, state="stopped")
             if unplugged and order.id in fresh:
                 report = self._machines.ended(attrs.evolve(report, addresses=()))
             else:
@@ -330,18 +344,18 @@ class ComputeWorker(Answers):
         message = sentence(failure.value)
         self._log_failure("brought up", order, failure.value, context)
         before = self._machines.get(order.id)
+        # A running instance can't fail to start; it is one that stopped.
+        state = "stopped" if rebooting else "failed"
         try:
             if before is not None:
                 yield in_time(self._driver.shut_down(order.id, True, order.order), DRIVER_SECONDS, self._clock)
-                # A running instance can't fail to start; it is one that stopped.
-                state = "stopped" if rebooting else "failed"
                 report = self._machines.failed(
                     MachineReport(order.id, order.order, state, INTERNAL, message, before.addresses)
                 )
             else:
                 yield self._remove(order.id)
                 yield self._network(context).detach([order.id])
-                report = self._machines.ended(MachineReport(order.id, order.order, "failed", INTERNAL, message))
+                report = self._machines.ended(MachineReport(order.id, order.order, state, INTERNAL, message))
         except Exception as worse:
             self._log_failure("cleaned up after", order, worse, context)
             report = self._machines.failed(

@@ -185,6 +185,10 @@ class Instance(Record):
         which the sweep tells the hosts once more, and when; nothing and 0 for
         none.
     @ivar migration: to where it is being moved; None for not at all.
+    @ivar booted: the last order that brought it up, or is to while it runs:
+        news of its guest as an older one left it is from before.
+    @ivar rebooting_since: when its last order was given, if that is a reboot
+        which its host has not confirmed; else 0.
     @ivar files: what it boots from, as its image and its kernel had it.
     @ivar reason_text: EC2's one-line C{reason}, with the time of the change.
     """
@@ -239,12 +243,19 @@ class Instance(Record):
     metadata_options: MetadataOptions = MetadataOptions()
     refusals: dict[str, str] = attrs.field(factory=dict)
     migration: Migration | None = None
+    booted: int = 0
+    rebooting_since: float = 0.0
     tags: dict[str, str] = attrs.field(factory=dict)
 
     @property
     def live(self) -> bool:
         """Whether it still counts against the project's quota."""
         return self.state != "terminated"
+
+    @property
+    def waits(self) -> bool:
+        """Whether its host, or the scheduler, still owes something."""
+        return self.state in LIFECYCLE.deadlines or self.rebooting_since > 0 or (self.on_host and not self.live)
 
     @property
     def public(self) -> Public | None:
@@ -262,9 +273,8 @@ class Instance(Record):
     def bootable(self) -> bool:
         """Whether what it boots from is made, and not on its way off."""
         root = self.root
-        return not self.boots_volume or (
-            root is not None and bool(root.host) and root.state in ("attaching", "attached")
-        )
+        made = root is not None and bool(root.host) and root.state in ("attaching", "attached")
+        return made or not self.boots_volume
 
     @property
     def needs(self) -> Flavor:
@@ -275,7 +285,7 @@ class Instance(Record):
         """What is filed: project listing and facets, quota, room, addresses."""
         return Derived(
             scopes=(self.project, ALL),
-            lists=("host:" + self.host,) if self.host and (self.live or self.on_host) else (),
+            lists=self._lists(),
             facets=tuple(self._facets()),
             unique=self._names(),
             counters=self._counters(),
@@ -284,6 +294,11 @@ class Instance(Record):
             references=self._references(),
             event={"state": self.state, "host": self.host},
         )
+
+    def _lists(self) -> tuple[str, ...]:
+        """By the host that has it, and by the one that it is on its way to."""
+        there = ("arriving:" + self.migration.destination,) if self.migration else ()
+        return ("host:" + self.host, *there) if self.host and (self.live or self.on_host) else ()
 
     def _addressed(self) -> list[Port]:
         """The ports whose address it holds."""
@@ -295,16 +310,12 @@ class Instance(Record):
         return (*public, *(source_name(port.network, port.address) for port in self._addressed()))
 
     def _counters(self) -> dict[str, int]:
-        counters = {}
+        counters: dict[str, int] = {}
         if self.live:
-            project, flavor = self.project, self.flavor
-            counters[f"quota:{project}:instances"] = 1
-            counters[f"quota:{project}:cores"] = flavor.vcpus
-            counters[f"quota:{project}:ram"] = flavor.memory_mb
-            for group in self.groups:
-                counters[f"uses:group:{group.id}"] = 1
-            for port in self.ports:
-                counters[f"uses:network:{port.network}"] = 1
+            quotas = {"instances": 1, "cores": self.flavor.vcpus, "ram": self.flavor.memory_mb}
+            counters |= {f"quota:{self.project}:{name}": used for name, used in quotas.items()}
+            counters |= {f"uses:group:{group.id}": 1 for group in self.groups}
+            counters |= {f"uses:network:{port.network}": 1 for port in self.ports}
             if self.placement:
                 counters[f"uses:placement_group:{self.placement.group}"] = 1
         if self.live or self.on_host:
@@ -331,17 +342,11 @@ class Instance(Record):
     def _due(self) -> float | None:
         if self.migration and self.live:
             return self.review_at
-        if (
-            self.live
-            and self.regroup_at
-            and not (self.state in LIFECYCLE.deadlines and self.review_at < self.regroup_at)
-        ):
+        if self.live and self.regroup_at and not (self.waits and self.review_at < self.regroup_at):
             return self.regroup_at
-        if self.state in LIFECYCLE.deadlines or (self.on_host and not self.live):
+        if self.waits:
             return self.review_at
-        if self.state == "terminated":
-            return self.changed_at + TERMINATED_SHOWN
-        return None
+        return self.changed_at + TERMINATED_SHOWN if self.state == "terminated" else None
 
     def _references(self) -> tuple[tuple[str, str], ...]:
         disks = tuple(("volume", disk.volume) for disk in self.disks)
@@ -456,6 +461,7 @@ def moved(instance: Instance, verb: str, now: float, reason: StateReason | None 
         raise WrongState("instance", instance.id, instance.state, LIFECYCLE.sources(verb))
     if state != instance.state:
         changes |= {"state": state, "changed_at": now, "reason": reason, "reason_text": _reason_text(reason, now)}
+        changes["rebooting_since"] = 0.0
     return changed(instance, **changes)  # type: ignore[no-any-return]
 
 

@@ -100,8 +100,10 @@ class CareTests(TestCase):
 
             @inlineCallbacks
             def awake() -> Generator[Deferred[Any], Any, bool]:
-                return (yield self.guest()) == ("running", "")  # type: ignore[no-any-return]
+                [instance] = yield self.cloud.get(self.id)
+                return not instance.rebooting_since and (yield self.guest()) == ("running", "")
 
+            yield self.assertFailure(self.care.suspend(OPERATOR, self.id), WrongState)
             yield self.cloud.until(awake)
 
     @inlineCallbacks

@@ -235,8 +235,16 @@ class VerbTests(TestCase):
             return len(console.output) > len(before)
 
         yield self.cloud.until(grown)
+        yield self.cloud.until(self.confirmed)
         [instance] = yield self.cloud.get(id)
         self.assertEqual(instance.state, "running")
+        yield self.cloud.sound()
+
+    @inlineCallbacks
+    def confirmed(self) -> Generator[Any, Any, bool]:
+        """Whether nothing waits for a reboot any more."""
+        [instance] = yield self.cloud.get(self.instance.id)
+        return not instance.waits
 
     @inlineCallbacks
     def test_strangers_find_nothing(self) -> Test:

@@ -19,7 +19,7 @@ from fabric.settings import Fake
 from fabric.testing.compute import machine
 from tests.unit.test_compute_worker import CONTEXT, Host
 
-VERBS = {"run": {"running", "failed"}, "reboot": {"running", "failed", "stopped"}}
+VERBS = {"run": {"running", "failed", "stopped"}, "reboot": {"running", "failed", "stopped"}}
 VERBS |= {"stop": {"stopped", "failed"}, "terminate": {"gone", "failed"}}
 """Each verb, and what may be reported of it."""
 

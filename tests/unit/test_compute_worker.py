@@ -211,7 +211,7 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.run_machines(machine(1))
         self.assertEqual(self.states(), [(machine(1).id, "running", 1)])
         self.assertEqual(self.plugged(), [machine(1).id])
-        expected = {"id": machine(1).id, "order": 1, "state": "running", "code": "", "message": ""}
+        expected = {"id": machine(1).id, "order": 1, "state": "running", "code": "", "message": "", "after": 0}
         self.assertEqual(self.controller.casts, [("req-1", [expected | {"addresses": ["10.0.0.3"]}])])
 
     def test_steps(self):
@@ -420,6 +420,45 @@ class ComputeWorkerTests(SynchronousTestCase):
         report = self.controller.last()
         self.assertEqual((report["state"], report["code"]), ("stopped", "Server.InternalError"))
 
+    def test_reboot_without_network(self):
+        """What could not be rebooted since the network is away runs on, and that is told again; what was down stays."""
+        self.run_machines(machine(1), machine(2))
+        self.host.network.rehearsal.tell("plug fail 4")
+        self.host.hypervisor.halt(machine(2).id)
+        self.host.settle()
+        orders = [encode(machine(number, 2)) for number in (1, 2)]
+        for _ in range(2):
+            self.controller.casts.clear()
+            self.worker.reboot(orders, False, context=CONTEXT)
+            self.host.settle(100)
+            told = [(machine(1).id, 2, "failed"), (machine(2).id, 2, "stopped")]
+            self.assertEqual(self.controller.told(), told)
+            self.assertEqual([state for _, state, _ in self.states()], ["running", "stopped"])
+        self.host.network.rehearsal.forget()
+        self.see(self.worker.reboot([encode(machine(1, 3))], False, context=CONTEXT))
+        self.assertEqual(self.controller.told()[-1], (machine(1).id, 3, "running"))
+
+    def test_reboot_in_hand(self):
+        """A reboot that is ordered again while it is carried out is done once, and told once."""
+        self.run_machines(machine(1))
+        self.controller.casts.clear()
+        self.host.hypervisor.rehearsal.tell("reboot slow 5")
+        first, second = [self.worker.reboot([encode(machine(1, 2))], False, context=CONTEXT) for _ in range(2)]
+        self.successResultOf(second)
+        self.host.settle(10)
+        self.successResultOf(first)
+        self.assertEqual(self.controller.told(), [(machine(1).id, 2, "running")])
+
+    def test_run_after_it_ended(self):
+        """An order to run it that comes once more after its guest ended is answered, and starts nothing."""
+        self.run_machines(machine(1))
+        self.host.hypervisor.halt(machine(1).id)
+        self.run_machines(machine(1))
+        self.assertEqual(self.states(), [(machine(1).id, "stopped", 1)])
+        self.assertEqual(self.controller.told()[-1], (machine(1).id, 1, "stopped"))
+        self.run_machines(machine(1, 2))
+        self.assertEqual(self.states(), [(machine(1).id, "running", 2)])
+
     def test_spawn_fails(self):
         """A machine that does not come up is reported failed, says why, and leaves nothing."""
         self.host.hypervisor.rehearsal.tell(f"spawn fail 1 {machine(1).id}")
@@ -573,6 +612,18 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.host.settle()
         self.assertEqual(self.controller.told()[-1], (machine(1).id, 0, "stopped"))
         self.assertEqual(self.controller.last()["code"], "Client.InstanceInitiatedShutdown")
+
+    def test_news_has_a_number(self):
+        """News says after which order it happened, also when the guest itself is gone and can't say it."""
+        self.run_machines(machine(1))
+        self.host.hypervisor.halt(machine(1).id)
+        self.run_machines(machine(1, 7))
+        self.worker.domain_changed(Domain(machine(1).id, "stopped"), "The guest was removed.", False)
+        self.host.settle()
+        news = [report for _, cast in self.controller.casts for report in cast if not report["order"]]
+        self.assertEqual([each["after"] for each in news], [1, 7])
+        self.stop_machine(6)
+        self.assertEqual(self.states(), [(machine(1).id, "running", 7)])
 
     def test_guest_is_killed(self):
         """A guest that somebody stopped on the host is reported stopped, and not by its own doing."""
