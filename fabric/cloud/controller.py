@@ -178,8 +178,13 @@ class DeadLetters:
         )
         if address.topic != "compute" or method != "run":
             return None
+        # Each host may put a letter here: one that makes no sense must not be offered again and again.
+        machines = arguments.get("machines")
         reports = [
             MachineReport(machine["id"], machine["order"], "failed", "Server.InternalError", reason)
-            for machine in arguments["machines"]
+            for machine in (machines if isinstance(machines, list) else ())
+            if isinstance(machine, dict)
+            and isinstance(machine.get("id"), str)
+            and isinstance(machine.get("order"), int)
         ]
-        return self._reports.take("dead-letter", address.host, reports)
+        return self._reports.take("dead-letter", address.host, reports) if reports else None

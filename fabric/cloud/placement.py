@@ -101,7 +101,9 @@ class Placement:
                 full[host] = _full(error)
                 continue
             except PoolEmpty as error:
-                yield self._no_addresses(request_id, host, ids, error)
+                claimed = yield self._no_addresses(request_id, host, ids, error)
+                placed += claimed.placed
+                full |= claimed.full
                 continue
             placed += [record.id for record in records]
             self._faults.reach("scheduler.claimed")
@@ -173,17 +175,20 @@ class Placement:
     @inlineCallbacks
     def _no_addresses(
         self, request_id: str, host: str, ids: Sequence[str], error: PoolEmpty
-    ) -> Generator[Deferred[Any], Any, None]:
+    ) -> Generator[Deferred[Any], Any, Claimed]:
         """
         Place as many as there are addresses; end the rest.
+
+        @return: the host is among the full ones when it had no room for some.
         """
         if len(ids) > 1:
             middle = len(ids) // 2
-            yield self.claim(request_id, {host: ids[:middle]})
-            yield self.claim(request_id, {host: ids[middle:]})
-            return
+            first = yield self.claim(request_id, {host: ids[:middle]})
+            second = yield self.claim(request_id, {host: ids[middle:]})
+            return Claimed([*first.placed, *second.placed], {**first.full, **second.full})
         reason = StateReason(NO_ADDRESS, f"{NO_ADDRESS}: pool {error.pool} has no free address")
         yield until_written(lambda: self._refuse_once(request_id, ids, reason, {host: "no free address"}))
+        return Claimed([], {})
 
     def _claim_on(
         self, request_id: str, host: str, ids: Sequence[str]

@@ -21,6 +21,7 @@ from fabric.cloud.assembly import QUOTAS, Assembly, Rules, assemble
 from fabric.cloud.keypairs import make_ed25519, make_rsa, read_public
 from fabric.cloud.launch import LaunchSpec
 from fabric.errors import AlreadyExists, Denied, InUse, InvalidValue, NotFound, QuotaExceeded
+from fabric.model.host import Capacity
 from fabric.model.instance import LIFECYCLE, Instance
 from fabric.model.reservation import Reservation
 from fabric.rpc.interface import Address
@@ -134,6 +135,16 @@ class ThingTests(TestCase):
         self.assertEqual((before, after), (1, 2))
 
     @inlineCallbacks
+    def test_neither_address_nor_room(self) -> Test:
+        """Where addresses are short, and the host has no room either, the scheduler is told to look elsewhere."""
+        yield self.cloud.networks.ensure("private", "10.0.0.0/29")
+        yield self.cloud.images.ensure_samples(0.0)
+        yield self.cloud.hosts.report("compute", "node1", "nova", 0.0, Capacity(1, 100_000, 1000))
+        made = yield self.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny", 8, 8))
+        claimed = yield self.parts.placement.claim("req", {"node1": [each.id for each in made]})
+        self.assertEqual(list(claimed.full), ["node1"])
+
+    @inlineCallbacks
     def test_stuck_launch_ends(self) -> Test:
         """A launch for which no host ever came ends with a reason, and is forgotten an hour later with its token."""
         yield self._ready()
@@ -166,6 +177,14 @@ class ThingTests(TestCase):
         [stored] = yield self.store.read(Instance, [made.id])
         self.assertEqual(stored.record.state, "terminated")
         self.assertIn("it broke", stored.record.reason.message)
+
+    @inlineCallbacks
+    def test_dead_letter_of_nonsense(self) -> Test:
+        """A letter that is no order of ours is taken, and not kept in the way of others."""
+        nonsense: list[Any] = [None, "x", [None], [{}], [{"id": "i-1", "order": "x"}], [{"id": ["i-1"], "order": 1}]]
+        for machines in nonsense:
+            yield self.parts.dead_letters.take(Address("compute", "node1"), "run", {"machines": machines}, "x")
+        yield self.parts.dead_letters.take(Address("compute", "node1"), "run", {}, "x")
 
     @inlineCallbacks
     def _ready(self) -> Test:
