@@ -11,7 +11,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 
-SECONDS = 60.0
+SECONDS = 120.0
 """How long a command, or a guest that is being moved, may take to answer."""
 
 

@@ -48,7 +48,7 @@ class RaceCase(TestCase):
     @ivar counts: processes of each service.
     """
 
-    timeout = 300
+    timeout = 600
     counts: Mapping[str, int] = DOORS
 
     def setUp(self) -> Deferred[None]:
@@ -71,9 +71,9 @@ class RaceCase(TestCase):
         def ask(number: int) -> tuple[int, str]:
             action, parameters = asked[number]
             signed = self._signed(self.cloud.ports[number % len(self.cloud.ports)], action, parameters)
-            start.wait(30.0)
+            start.wait(120.0)
             try:
-                with urllib.request.urlopen(signed, timeout=60.0) as answer:
+                with urllib.request.urlopen(signed, timeout=240.0) as answer:
                     return 200, answer.read().decode()
             except urllib.error.HTTPError as error:
                 return error.code, error.read().decode()

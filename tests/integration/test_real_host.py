@@ -87,7 +87,7 @@ class SmokeTests(SynchronousTestCase):
 
     def test_ping(self) -> None:
         """A guest in a group that lets in pings answers them at its floating address."""
-        self.host.namespaces.run("out", ["busybox", "ping", "-c", "1", "-W", "5", self.address])
+        self.host.namespaces.run("out", ["busybox", "ping", "-c", "1", "-W", "30", self.address])
 
     def test_ssh_with_key(self) -> None:
         """The key that was given at launch opens ssh through the floating address."""
@@ -115,7 +115,8 @@ class SmokeTests(SynchronousTestCase):
 
     def test_guests_reach_one_another(self) -> None:
         """A guest reaches another one's ssh, whose group lets it in."""
-        self.assertIn("SSH", self.guest(f"timeout 5 nc {self.neighbour} 22 < /dev/null | head -c 7"))
+        knocks = f"timeout 5 nc {self.neighbour} 22 < /dev/null | head -c 7"
+        until(lambda: "SSH" in self.guest(knocks), "the neighbour's ssh answers")
 
     def test_seen_as_floating_address(self) -> None:
         """What a guest with a floating address sends out comes from that."""
@@ -146,9 +147,9 @@ class SmokeTests(SynchronousTestCase):
         rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "IpRanges": [{"CidrIp": "192.0.2.0/24"}]}
         self.assertFalse(self.host.opens(self.address, 8080))
         self.host.ec2.authorize_security_group_ingress(GroupId=self.group, IpPermissions=[rule])
-        until(lambda: self.host.opens(self.address, 8080), "the port is open", 30)
+        until(lambda: self.host.opens(self.address, 8080), "the port is open", 90)
         self.host.ec2.revoke_security_group_ingress(GroupId=self.group, IpPermissions=[rule])
-        until(lambda: not self.host.opens(self.address, 8080), "the port is closed", 30)
+        until(lambda: not self.host.opens(self.address, 8080), "the port is closed", 90)
 
     def test_volume(self) -> None:
         """A volume of the right size comes to the guest, keeps what is written, and goes again."""
@@ -195,7 +196,7 @@ class SmokeTests(SynchronousTestCase):
         self.host.terminate(self.first, self.second)
         self.host.ec2.release_address(AllocationId=self.allocation)
         with contextlib.suppress(AssertionError):
-            until(lambda: self.host.state() == self.before, "the host is as it was", 30)
+            until(lambda: self.host.state() == self.before, "the host is as it was", 90)
         after = self.host.state()
         for what, was in self.before.items():
             self.assertEqual(after[what], was, what)

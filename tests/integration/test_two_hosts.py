@@ -179,20 +179,20 @@ class GuestTests(SynchronousTestCase):
         self.assertFalse(one.pings(two.address) or one.opens(two.address, 22))
         members = [{"GroupId": self.crew.friends}]
         end = self.lets_in(IpProtocol="icmp", FromPort=-1, ToPort=-1, UserIdGroupPairs=members)
-        until(lambda: one.pings(two.address, "-s", "1472"), "the second answers the first", 30)
-        until(lambda: two.pings(one.address, "-s", "1472"), "the first answers the second", 30)
+        until(lambda: one.pings(two.address, "-s", "1472"), "the second answers the first", 90)
+        until(lambda: two.pings(one.address, "-s", "1472"), "the first answers the second", 90)
         self.assertFalse(one.opens(two.address, 22))
         self.lets_in(IpProtocol="tcp", FromPort=22, ToPort=22, IpRanges=[{"CidrIp": f"{one.address}/32"}])
-        until(lambda: one.opens(two.address, 22), "the second lets the first in", 30)
+        until(lambda: one.opens(two.address, 22), "the second lets the first in", 90)
         self.assertFalse(two.opens(one.address, 22))
         end()
-        until(lambda: not one.pings(two.address), "the second answers no more", 30)
+        until(lambda: not one.pings(two.address), "the second answers no more", 90)
 
     def test_other_projects(self) -> None:
         """A guest of another project is not reached, on whichever host it is; nor does it reach others."""
         self.lets_in(IpProtocol="-1", UserIdGroupPairs=[{"GroupId": self.crew.friends}])
         stranger = self.crew.stranger
-        until(lambda: self.one.pings(self.two.address), "friends reach one another", 30)
+        until(lambda: self.one.pings(self.two.address), "friends reach one another", 90)
         for guest in (self.one, self.two):
             self.assertFalse(guest.pings(stranger.address) or guest.opens(stranger.address, 22))
             self.assertFalse(stranger.pings(guest.address) or stranger.opens(guest.address, 22))
@@ -245,7 +245,7 @@ class GuestTests(SynchronousTestCase):
         """A guest is moved while ssh goes on, both ways; nothing of it stays, and its rules are where it is."""
         guest, peer = self.one, self.two
         self.lets_in(IpProtocol="icmp", FromPort=-1, ToPort=-1, UserIdGroupPairs=[{"GroupId": self.crew.friends}])
-        until(lambda: peer.pings(guest.address), "the guest answers", 30)
+        until(lambda: peer.pings(guest.address), "the guest answers", 90)
         guest.shell.tell("(for i in $(seq 1000); do [ -e /tmp/enough ] || echo tick $i; usleep 200000; done) & loop=$!")
         heard = [guest.shell.hear()]
         guest.move("hb")
@@ -258,12 +258,12 @@ class GuestTests(SynchronousTestCase):
         self.assertEqual(self.stage.instance(guest.project, guest.id)["State"]["Name"], "running")
         tap = "tap" + guest.mac.replace(":", "")
         until(
-            lambda: not self.stage.hosts["ha"].mentions(guest.id, guest.mac, tap, guest.floating), "nothing stays", 30
+            lambda: not self.stage.hosts["ha"].mentions(guest.id, guest.mac, tap, guest.floating), "nothing stays", 90
         )
         self.assertEqual(self.stage.hosts["ha"].mentions(guest.id, guest.mac, tap, guest.floating), {})
         self.assertIn(guest.address, self.stage.until_ssh(guest.project, guest.floating, "ip -4 address show eth0"))
         self.assertTrue(peer.pings(guest.address))
-        until(lambda: not self.stage.amiss(), "all agrees", 30)
+        until(lambda: not self.stage.amiss(), "all agrees", 90)
 
     def test_evacuated(self) -> None:
         """An evacuated host is empty after a while, and gets nothing until it is enabled again."""
@@ -337,7 +337,7 @@ class DeathTests(SynchronousTestCase):
         except AssertionError as error:
             self.fail(f"{error}; nobody died at {self.left}")
         self.stage.await_well()
-        until(lambda: not self.stage.amiss(), "all agrees", 30)
+        until(lambda: not self.stage.amiss(), "all agrees", 90)
 
     def has(self, id: str) -> dict[str, dict[str, list[str]]]:
         """What hosts have of an instance."""
@@ -355,7 +355,7 @@ class DeathTests(SynchronousTestCase):
         self.addCleanup(stage.terminate, stage.apples, residents)
         stage.until_state(stage.apples, residents, "running")
         until(
-            lambda: all(host.mentions(stage.apples.group) for host in stage.hosts.values()), "hosts know the group", 30
+            lambda: all(host.mentions(stage.apples.group) for host in stage.hosts.values()), "hosts know the group", 90
         )
         before = {name: host.state() for name, host in stage.hosts.items()}
         self.arm(LAUNCH)
@@ -363,14 +363,14 @@ class DeathTests(SynchronousTestCase):
         self.settled(ids, "running")
         self.macs = {id: stage.instance(stage.apples, id)["NetworkInterfaces"][0]["MacAddress"] for id in ids}
         self.assertEqual(sorted(stage.host_of(id) for id in ids), ["ha", "ha", "hb", "hb"])
-        until(lambda: all(len(self.has(id)) == 1 for id in ids), "each is on one host", 30)
+        until(lambda: all(len(self.has(id)) == 1 for id in ids), "each is on one host", 90)
         self.arm(TERMINATE)
         stage.apples.ec2.terminate_instances(InstanceIds=ids)
         self.settled(ids, "terminated")
-        until(lambda: not any(self.has(id) for id in ids), "nothing is left", 30)
+        until(lambda: not any(self.has(id) for id in ids), "nothing is left", 90)
         for name, host in stage.hosts.items():
             with contextlib.suppress(AssertionError):
-                until(lambda host=host, name=name: host.state() == before[name], "as before", 20)  # type: ignore[misc]
+                until(lambda host=host, name=name: host.state() == before[name], "as before", 90)  # type: ignore[misc]
             self.assertEqual(differences(before[name], host.state()), {})
 
 
@@ -395,18 +395,18 @@ class DeadHostTests(SynchronousTestCase):
         [id] = [each for each in ids if hosts.host_of(each) == "hb"]
         floating = hosts.floating(project, id)
         address = hosts.instance(project, id)["PrivateIpAddress"]
-        until(lambda: f"{floating}/32" in lost.state()["addresses"], "the address is there", 30)
+        until(lambda: f"{floating}/32" in lost.state()["addresses"], "the address is there", 90)
         lost.power_off("under", "public")
-        until((hosts.directory / "asked-hb").exists, "the fence is asked", 60)
+        until((hosts.directory / "asked-hb").exists, "the fence is asked", 120)
         self.assertEqual(hosts.host_of(id), "")
         (hosts.dead / "hb").touch()
-        until(lambda: id in hosts.hosts["ha"].running, "it runs elsewhere", 60)
+        until(lambda: id in hosts.hosts["ha"].running, "it runs elsewhere", 120)
         self.assertIn(address, hosts.until_ssh(project, floating, "ip -4 address show eth0"))
         self.assertEqual(hosts.instance(project, id)["PrivateIpAddress"], address)
         (hosts.dead / "hb").unlink()
         lost.power_on("under", "public")
         hosts.await_well()
         mac = hosts.instance(project, id)["NetworkInterfaces"][0]["MacAddress"]
-        until(lambda: not lost.mentions(id, mac, floating), "what is elsewhere is gone", 60)
+        until(lambda: not lost.mentions(id, mac, floating), "what is elsewhere is gone", 120)
         self.assertEqual(hosts.host_of(id), "ha")
-        until(lambda: not hosts.amiss(), "all agrees", 30)
+        until(lambda: not hosts.amiss(), "all agrees", 90)
