@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 import attrs
 from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fabric.cloud.interface import ICloudWorker
 from fabric.compute.answers import NOBODY, Answers
+from fabric.compute.batches import Batches
 from fabric.compute.captures import Captures
 from fabric.compute.care import Care
 from fabric.compute.disks import Disks
@@ -34,7 +34,8 @@ from fabric.compute.migrations import Migrations
 from fabric.compute.once import Once
 from fabric.compute.orders import Brief, addresses_of, network_orders, sentence
 from fabric.compute.reporter import WAIT, Reporter
-from fabric.errors import DeadlineExceeded, DriverFailure, FabricError, NotFound, Unavailable
+from fabric.compute.tries import DESTROY_TRIES, DRIVER_TROUBLE, NETWORK_AWAY, NETWORK_TRIES, Tries
+from fabric.errors import DriverFailure, FabricError, NotFound, Unavailable
 from fabric.faults import IFaults, NoFaults
 from fabric.image.interface import IUploader
 from fabric.model.codec import decode, encode
@@ -48,17 +49,10 @@ INTERNAL = "Server.InternalError"
 DRIVER_SECONDS = 300.0
 """How long a driver may take over one machine before it is held to have failed."""
 
-NETWORK_TRIES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds to wait before each further try to reach the network worker."""
-
-DESTROY_TRIES = (1.0, 5.0)
-"""Seconds to wait before each further try to remove a machine."""
+TOGETHER = 1.0
+"""Seconds for which a machine that is removed waits for others of its message, to be unplugged with them."""
 
 Item = TypeVar("Item", bound="MachineOrder | Brief")
-Retried = tuple[type[FabricError], ...]
-
-TRANSIENT: Retried = (Unavailable, DeadlineExceeded)
-"""Errors of a network worker that may be over when it is asked again."""
 
 
 @implementer(IComputeWorker, IDomainWatcher)
@@ -93,6 +87,7 @@ class ComputeWorker(Answers):
         self._faults = faults or NoFaults()
         self._slots = DeferredSemaphore(concurrency)
         self._turns = Turns(clock)
+        self._tries = Tries(host, clock)
         self._machines = Machines()
         self._reporter = Reporter(host, queue, clock, linger)
         self._reboots = Once()
@@ -272,7 +267,7 @@ class ComputeWorker(Answers):
         if plugs:
             remote = self._network(context)
             try:
-                yield self._retrying(NETWORK_TRIES, TRANSIENT, lambda: remote.attach(networks, plugs))
+                yield self._tries.run(NETWORK_TRIES, NETWORK_AWAY, lambda: remote.attach(networks, plugs))
             except FabricError as error:
                 return error
         self._faults.reach("compute.attached")
@@ -377,7 +372,8 @@ class ComputeWorker(Answers):
 
     @inlineCallbacks
     def _terminate(self, orders: list[Brief], turn: Turn, context: Context) -> Generator[Deferred[Any], Any, None]:
-        removed: list[Brief] = []
+        """Each is reported when it is gone, whatever becomes of the others."""
+        removed = Batches(self._clock, TOGETHER, partial(self._unplug, turn=turn, context=context))
 
         @inlineCallbacks
         def remove(order: Brief) -> Generator[Deferred[Any], Any, None]:
@@ -390,14 +386,17 @@ class ComputeWorker(Answers):
                 return
             self._faults.reach("compute.destroyed")
             yield self._disks.give_back(order.disks, context)
-            removed.append(order)
+            removed.add(order)
 
         yield self._each(orders, None, remove)
-        if not removed:
-            return
+        yield removed.finish()
+
+    @inlineCallbacks
+    def _unplug(self, removed: list[Brief], turn: Turn, context: Context) -> Generator[Deferred[Any], Any, None]:
+        """Have their ports taken away in one call."""
         ids = [order.id for order in removed]
         try:
-            yield self._retrying(NETWORK_TRIES, TRANSIENT, lambda: self._network(context).detach(ids))
+            yield self._tries.run(NETWORK_TRIES, NETWORK_AWAY, lambda: self._network(context).detach(ids))
         except FabricError as error:
             for order in removed:
                 self._failed("unplugged", order, error, context)
@@ -405,6 +404,7 @@ class ComputeWorker(Answers):
         self._faults.reach("compute.detached")
         for order in removed:
             self._report(self._machines.ended(MachineReport(order.id, order.order, "gone")), context)
+            turn.leave(order.id)
 
     def _failed(self, what: str, order: Brief, error: Exception, context: Context) -> None:
         """Report that something which is here could not be changed."""
@@ -442,23 +442,10 @@ class ComputeWorker(Answers):
         return result
 
     def _remove(self, id: str) -> Deferred[None]:
-        return self._retrying(
-            DESTROY_TRIES, (DriverFailure,), lambda: in_time(self._driver.destroy(id), DRIVER_SECONDS, self._clock)
-        )
+        def destroy() -> Deferred[None]:
+            return in_time(self._driver.destroy(id), DRIVER_SECONDS, self._clock)
 
-    @inlineCallbacks
-    def _retrying(
-        self, waits: Sequence[float], transient: Retried, act: Callable[[], Deferred[None]]
-    ) -> Generator[Deferred[Any], Any, None]:
-        """Do what may be repeated, and do repeat it after transient errors."""
-        for wait in waits:
-            try:
-                yield act()
-                return
-            except transient as error:
-                self.log.info("{host}: again in {wait} s: {error}", host=self._host, wait=wait, error=error)
-            yield deferLater(self._clock, wait)
-        yield act()
+        return self._tries.run(DESTROY_TRIES, DRIVER_TROUBLE, destroy)
 
     def _network(self, context: Context) -> INetworkWorker:
         """The network worker of this host."""

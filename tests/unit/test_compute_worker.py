@@ -613,6 +613,24 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.assertEqual(self.controller.told()[-1], (machine(1).id, 0, "stopped"))
         self.assertEqual(self.controller.last()["code"], "Client.InstanceInitiatedShutdown")
 
+    def test_slow_end(self):
+        """Of machines that end together each is told of as it ends, and those that end at once in one go."""
+        ids = [machine(number).id for number in range(1, 5)]
+        self.run_machines(*[machine(number) for number in range(1, 5)])
+        self.controller.casts.clear()
+        self.host.hypervisor.rehearsal.tell(f"destroy slow 60 {ids[1]}")
+        ended = self.worker.terminate([{"id": id, "order": 2} for id in ids], context=CONTEXT)
+        self.host.settle(5)
+        self.assertNoResult(ended)
+        quick = [(id, 2, "gone") for id in ids if id != ids[1]]
+        self.assertEqual((self.controller.told(), len(self.controller.casts)), (quick, 1))
+        self.assertEqual(self.plugged(), [ids[1]])
+        self.assertEqual(self.host.steps.names.count("compute.detached"), 1)
+        self.run_machines(machine(1, 3))
+        self.host.settle(60)
+        self.successResultOf(ended)
+        self.assertEqual(self.controller.told()[-1], (ids[1], 2, "gone"))
+
     def test_news_has_a_number(self):
         """News says after which order it happened, also when the guest itself is gone and can't say it."""
         self.run_machines(machine(1))
