@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, fail, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
+from fabric.cloud.claims import check_free
 from fabric.cloud.project_networks import ProjectNetworks, bridge_of
 from fabric.errors import AlreadyExists, InvalidValue, NotFound, Unavailable
 from fabric.ids import new_id
@@ -109,7 +110,7 @@ class Networks:
         Make a network.  One of manager C{vlan} takes VLAN and range of the
         projects' ones unless both are said.
 
-        @raise InvalidValue: it can't be meant.
+        @raise InvalidValue: it can't be meant, or its addresses are others'.
         @raise AlreadyExists: a network of that label, or VLAN, exists, or the
             project has its own.
         @raise Unavailable: nothing is free of which it could be made.
@@ -139,7 +140,7 @@ class Networks:
         )
         if vlan:
             yield self._apart(network)
-        yield self._alone(network)
+        yield check_free(self._store, network)
         transaction = self._store.transaction(caller.request_id)
         transaction.create(network)
         try:
@@ -165,29 +166,12 @@ class Networks:
     @inlineCallbacks
     def _apart(self, network: Network) -> Generator[Deferred[Any], Any, None]:
         """
-        @raise InvalidValue: it would have what is kept for projects.
+        @raise InvalidValue: its VLAN is kept for projects.
         """
         ranges = yield self.projects.ranges()
         for each in ranges:
             if str(network.vlan) in each.tags:
                 raise InvalidValue("vlan", str(network.vlan), f"kept for projects, by {each.label}")
-            whole, wanted = IPNetwork(each.cidr), IPNetwork(network.cidr)
-            if whole in wanted or wanted in whole:
-                raise InvalidValue("cidr", network.cidr, f"it has addresses kept for projects, by {each.label}")
-
-    @inlineCallbacks
-    def _alone(self, network: Network) -> Generator[Deferred[Any], Any, None]:
-        """
-        @raise InvalidValue: hosts route and name what has an address, so that
-            no two networks have it; of manager C{flat} others see to that.
-        """
-        wanted = IPNetwork(network.cidr)
-        others = yield self.projects.every()
-        for other in others:
-            if other.label == network.label or other.manager == network.manager == "flat":
-                continue
-            if IPNetwork(other.cidr) in wanted or wanted in IPNetwork(other.cidr):
-                raise InvalidValue("cidr", network.cidr, f"it has addresses of network {other.label}, {other.cidr}")
 
     @inlineCallbacks
     def ensure(self, label: str, cidr: str, **options: Any) -> Generator[Deferred[Any], Any, None]:

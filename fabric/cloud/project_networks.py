@@ -13,6 +13,7 @@ from netaddr import IPNetwork
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
+from fabric.cloud.claims import check_free
 from fabric.cloud.ranges import ipv4_range
 from fabric.errors import AlreadyExists, InvalidValue, MemberTaken, Unavailable
 from fabric.ids import new_id
@@ -48,10 +49,11 @@ class ProjectNetworks:
         there is left as it is.
 
         @param options: fields of L{ProjectRange}.
-        @raise InvalidValue: it can't be meant.
+        @raise InvalidValue: it can't be meant, or its addresses are others'.
         """
         made = ProjectRange(new_id("project_range"), label, cidr, created_at=self._clock.seconds(), **options)
         _check(made)
+        yield check_free(self._store, made)
         transaction = self._store.transaction("first-start")
         transaction.create(made)
         try:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
+from fabric.cloud.claims import check_free
 from fabric.errors import AlreadyExists, InvalidValue, NotFound
 from fabric.ids import new_id
 from fabric.model.address import FloatingRange
@@ -34,17 +35,13 @@ class Ranges:
     @inlineCallbacks
     def create(self, caller: Caller, label: str, cidr: str) -> Generator[Deferred[Any], Any, FloatingRange]:
         """
-        @raise InvalidValue: the range can't be meant, or has addresses of
-            another range.
+        @raise InvalidValue: the range can't be meant, or its addresses are
+            those of networks or another range.
         @raise AlreadyExists: a range of that label exists.
         """
         wanted = ipv4_range(cidr)
-        others = yield self.list()
-        for other in others:
-            range_ = IPNetwork(other.cidr)
-            if other.label != label and (range_ in wanted or wanted in range_):
-                raise InvalidValue("cidr", cidr, f"it has addresses of range {other.label}, {other.cidr}")
         made = FloatingRange(new_id("floating"), label, str(wanted), created_at=self._clock.seconds())
+        yield check_free(self._store, made)
         transaction = self._store.transaction(caller.request_id)
         transaction.create(made)
         try:

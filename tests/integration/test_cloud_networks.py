@@ -96,6 +96,31 @@ class OperatorTests(NetworksCase):
         yield self.networks.create(OPERATOR, "two", "10.0.0.0/24")
 
     @inlineCallbacks
+    def test_floating(self) -> Test:
+        """No floating address is one of a network, and no network has one; those that do stay as they are."""
+        ranges = self.parts.cloud.ranges
+        yield self.networks.create(OPERATOR, **PLAIN)
+        error = yield self.assertFailure(ranges.create(OPERATOR, "public", "192.168.0.128/25"), InvalidValue)
+        self.assertEqual(error.why, "it has addresses of network plain, 192.168.0.0/24")
+        yield ranges.create(OPERATOR, "public", "192.168.1.0/24")
+        for manager in ("flat", "flatdhcp"):
+            wider = self.networks.create(OPERATOR, "wide", "192.168.0.0/23", manager=manager)
+            yield self.assertFailure(wider, InvalidValue)
+            inside = self.networks.create(OPERATOR, "small", "192.168.1.64/26", manager=manager)
+            error = yield self.assertFailure(inside, InvalidValue)
+            self.assertEqual(error.why, "it has addresses of range public, 192.168.1.0/24")
+        yield self.networks.ensure("plain", "192.168.1.0/24")
+        yield ranges.ensure("public", "192.168.0.0/24")
+
+    @inlineCallbacks
+    def test_projects_range(self) -> Test:
+        """What is kept for projects is no network's that is there already, nor anybody's floating address."""
+        yield self.networks.create(OPERATOR, **PLAIN, manager="flatdhcp")
+        kept = self.networks.projects.ensure_range("projects", "192.168.0.0/16")
+        error = yield self.assertFailure(kept, InvalidValue)
+        self.assertEqual(error.why, "it has addresses of network plain, 192.168.0.0/24")
+
+    @inlineCallbacks
     def test_senseless(self) -> Test:
         """What does not go together is refused, and says what."""
         for name, wrong in (
@@ -205,6 +230,8 @@ class ProjectTests(NetworksCase):
         for wrong in ({"vlan": 101, "cidr": "192.168.0.0/24"}, {"vlan": 7, "cidr": "10.0.9.0/24"}):
             made = self.networks.create(OPERATOR, "odd", manager="vlan", **wrong)
             yield self.assertFailure(made, InvalidValue)
+        yield self.assertFailure(self.networks.create(OPERATOR, "odd", "10.0.9.0/24", manager="flatdhcp"), InvalidValue)
+        yield self.assertFailure(self.parts.cloud.ranges.create(OPERATOR, "odd", "10.0.9.0/24"), InvalidValue)
 
     @inlineCallbacks
     def test_of_others(self) -> Test:
