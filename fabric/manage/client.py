@@ -19,6 +19,14 @@ import attrs
 
 PATH = "/services/Admin"
 SECONDS = 120.0
+"""For an answer."""
+
+CONNECT_SECONDS = 10.0
+"""For a connection, with TLS where that is spoken."""
+
+REGION = "nova"
+"""Of a cloud that is not told another."""
+
 _SCOPE = ("nova", "admin", "aws4_request")
 _ADVICE = "Is the cloud running? Start it by scripts/cloud, or name another by --data DIR or --cloudrc FILE."
 
@@ -48,11 +56,13 @@ class Credentials:
     Where the cloud is, and who asks.
 
     @ivar url: of the endpoint, as C{http://127.0.0.1:8773}.
+    @ivar region: of the cloud.
     """
 
     url: str
     access_key: str
     secret_key: str = attrs.field(repr=False)
+    region: str = REGION
 
 
 class Client:
@@ -61,8 +71,14 @@ class Client:
     """
 
     def __init__(self, credentials: Credentials) -> None:
+        """
+        @raise Unreachable: the credentials' URL is none.
+        """
         self._credentials = credentials
-        self._parts = urlsplit(credentials.url)
+        try:
+            self._parts = urlsplit(credentials.url)
+        except ValueError:
+            raise _no_address(credentials.url) from None
 
     def call(self, action: str, **parameters: Any) -> Any:
         """
@@ -87,9 +103,11 @@ class Client:
     def _post(self, body: bytes) -> tuple[int, bytes]:
         secure = self._parts.scheme == "https"
         connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = connect(self._parts.hostname or "", self._port(), timeout=SECONDS)
+        connection = connect(self._parts.hostname or "", self._port(), timeout=CONNECT_SECONDS)
         headers = sign(self._credentials, self._parts.netloc, body, time.gmtime())
         try:
+            connection.connect()
+            connection.sock.settimeout(SECONDS)
             connection.request("POST", PATH, body, dict(headers))
             response = connection.getresponse()
             return response.status, response.read()
@@ -106,8 +124,12 @@ class Client:
         except ValueError:
             port = 0
         if port == 0 or not self._parts.hostname or self._parts.scheme not in ("http", "https"):
-            raise Unreachable(f"{self._credentials.url!r} is no cloud's address; it looks like http://127.0.0.1:8773")
+            raise _no_address(self._credentials.url)
         return port
+
+
+def _no_address(url: str) -> Unreachable:
+    return Unreachable(f"{url!r} is no cloud's address; it looks like http://127.0.0.1:8773")
 
 
 def sign(credentials: Credentials, host: str, body: bytes, now: time.struct_time) -> Mapping[str, str]:

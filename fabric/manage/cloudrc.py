@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fabric.manage.client import Credentials
+from fabric.manage.client import REGION, Credentials
 
 NAME = "cloudrc"
 DATA = "cloud-data"
@@ -33,7 +33,7 @@ class NoCloud(Exception):
     """
 
 
-def render(url: str, access_key: str, secret_key: str, region: str = "nova", s3_url: str = "") -> str:
+def render(url: str, access_key: str, secret_key: str, region: str = REGION, s3_url: str = "") -> str:
     """
     @param url: of the endpoint, as C{http://127.0.0.1:8773}.
     @param access_key: may name a project: C{KEY:PROJECT}.
@@ -98,6 +98,7 @@ def credentials(data: str | None, file: str | None, environment: Mapping[str, st
         except UnicodeDecodeError:
             raise NoCloud(f"{path} is no cloudrc") from None
     try:
-        return Credentials(values["CLOUD_URL"], values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"])
+        keys = values["CLOUD_URL"], values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"]
     except KeyError as error:
         raise NoCloud(f"{source} has no {error.args[0]}; source a cloudrc") from None
+    return Credentials(*keys, values.get("AWS_DEFAULT_REGION") or REGION)

@@ -72,7 +72,7 @@ def _projects(credentials: Credentials) -> list[Command]:
 
     def environment(client: Client, given: argparse.Namespace) -> dict[str, str]:
         keys = client.call("GenerateCredentials", user=given.user, project=given.project)
-        return {"cloudrc": cloudrc.render(credentials.url, keys["access_key"], keys["secret_key"])}
+        return {"cloudrc": cloudrc.render(credentials.url, keys["access_key"], keys["secret_key"], credentials.region)}
 
     return [
         Command(

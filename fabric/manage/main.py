@@ -2,12 +2,14 @@
 The entry point of C{cloud-manage}.
 
 Exit status: 0 done, 1 the answer is no (C{check} found something, a role is not
-had), 2 bad usage, 3 refused by the cloud, 4 no cloud there.
+had), 2 bad usage, 3 refused by the cloud, 4 no cloud there, 5 done but the answer
+could not be written, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -20,8 +22,11 @@ from fabric.manage.command import Command
 from fabric.manage.commands import commands
 from fabric.manage.table import plain
 
-NO, USAGE, REFUSED, ABSENT = 1, 2, 3, 4
-_STATUSES = "Exit status: 0 done, 1 the answer is no, 2 bad usage, 3 refused by the cloud, 4 no cloud there."
+NO, USAGE, REFUSED, ABSENT, UNWRITTEN, INTERRUPTED = 1, 2, 3, 4, 5, 130
+_STATUSES = (
+    "Exit status: 0 done, 1 the answer is no, 2 bad usage, 3 refused by the cloud, 4 no cloud there, "
+    "5 done but the answer could not be written."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,11 +35,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     @return: the exit status.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in a locale that lacks a letter, it is shown as \xe9
+            stream.reconfigure(errors="backslashreplace")
     try:
         return run(sys.argv[1:] if arguments is None else arguments, os.environ, sys.stdout, sys.stderr)
-    except BrokenPipeError:  # as of "| head"; nothing more can be written, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # as of "| head"
+        _close_output()
         return 0
+    except OSError as error:
+        _close_output()
+        return _fail(sys.stderr, f"the answer can't be written: {error.strerror}", UNWRITTEN)
+
+
+def _close_output() -> None:
+    """Nothing more can be written, not even at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO) -> int:

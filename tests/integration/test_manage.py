@@ -223,6 +223,16 @@ class PeopleTests(ManageCase):
         self.assertEqual(text["cloudrc"], ended.out)
 
     @inlineCallbacks
+    def test_environment_of_another_region(self) -> Steps:
+        """A member's environment names the region that the operator's does."""
+        yield self.well("user", "create", "ann")
+        yield self.well("project", "create", "web", "ann")
+        own = cloudrc.render(self.url, self.root.access_key, self.root.secret_key, "lab")
+        (self.data / "cloudrc").write_text(own)
+        text = (yield self.json("project", "environment", "web", "ann"))["cloudrc"]
+        self.assertEqual(cloudrc.read(text)["AWS_DEFAULT_REGION"], "lab")
+
+    @inlineCallbacks
     def test_environment_of_strangers(self) -> Steps:
         """Who is not a member has no environment there; who is cloudadmin has."""
         yield self.well("user", "create", "ann")
@@ -535,7 +545,7 @@ class CommandTests(ManageCase):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             silent = f"http://127.0.0.1:{taken.getsockname()[1]}"
-            for url in (silent, "nonsense", "http://:8773", "http://host:port", "ftp://host", ""):
+            for url in (silent, "nonsense", "http://:8773", "http://host:port", "ftp://host", "http://[::1", ""):
                 ended = yield self.run_with(
                     {"CLOUD_URL": url, "AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "S"}, "host", "list"
                 )
@@ -567,3 +577,25 @@ class CommandTests(ManageCase):
             text=True,
         )
         self.assertEqual(ended.stderr, "")
+
+    @inlineCallbacks
+    def test_unwritten(self) -> Steps:
+        """An answer that a full disk does not take is one line and exit status 5."""
+        ended = yield deferToThread(
+            subprocess.run,
+            ["sh", "-c", f'exec "{sys.executable}" -m fabric.manage.main --cloudrc cloudrc user list > /dev/full'],
+            cwd=self.data,
+            env={"PYTHONPATH": str(SOURCES), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+        )
+        said = "cloud-manage: the answer can't be written: No space left on device\n"
+        self.assertEqual((ended.returncode, ended.stderr), (5, said))
+
+    @inlineCallbacks
+    def test_locale(self) -> Steps:
+        """A letter that the terminal's locale does not have is shown by its number."""
+        yield self.well("host", "disable", "node1", "--reason", "M\u00fcll")
+        ended = yield self.program("--cloudrc", "cloudrc", "host", "list", PYTHONIOENCODING="ascii")
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+        self.assertIn("M\\xfcll", ended.stdout)
