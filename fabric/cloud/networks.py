@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from fabric.cloud.access import Caller
 from fabric.cloud.claims import check_free
 from fabric.cloud.project_networks import ProjectNetworks, bridge_of
+from fabric.cloud.ranges import check_label
 from fabric.errors import AlreadyExists, InvalidValue, NotFound, Unavailable
 from fabric.ids import new_id
 from fabric.model.network import Network, own_network
@@ -115,6 +116,7 @@ class Networks:
             project has its own.
         @raise Unavailable: nothing is free of which it could be made.
         """
+        check_label(label)
         prefix = _checked(manager, vlan, cidr, project, cidr_v6)
         _check_host_words(bridge, dns)
         if manager == "vlan" and not (cidr and vlan):

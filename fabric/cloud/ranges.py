@@ -39,6 +39,7 @@ class Ranges:
             those of networks or another range.
         @raise AlreadyExists: a range of that label exists.
         """
+        check_label(label)
         wanted = ipv4_range(cidr)
         made = FloatingRange(new_id("floating"), label, str(wanted), created_at=self._clock.seconds())
         yield check_free(self._store, made)
@@ -89,6 +90,14 @@ class Ranges:
             cursor = page.cursor
             if not cursor:
                 return found
+
+
+def check_label(label: str) -> None:
+    """
+    @raise InvalidValue: a range or network can't be called so.
+    """
+    if not label.strip() or not label.isprintable():
+        raise InvalidValue("label", label, "must be of printable characters, and not empty")
 
 
 def ipv4_range(cidr: str) -> IPNetwork:

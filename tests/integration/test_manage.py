@@ -413,6 +413,9 @@ class MachineTests(ManageCase):
         yield self.refused("NotFound", "network", "delete", made["id"])
         for range_ in ("10.9.0.0/99", "everything", "", "::/0"):
             yield self.refused("InvalidValue", "network", "create", "bad", range_)
+        for label in ("", " ", "a\nb"):
+            yield self.refused("InvalidValue", "network", "create", label, "10.7.0.0/24")
+            yield self.refused("InvalidValue", "floating", "create", label, "198.51.100.0/24")
         yield self.refused("AlreadyExists", "network", "create", "private", "10.7.0.0/24")
         instance = yield self.launch()
         yield self.under_test.until_state("running", instance.id)
