@@ -27,7 +27,7 @@ from fabric.model.host import CLOSED
 from fabric.model.instance import Instance, Port, StateReason, moved
 from fabric.model.placement_group import Membership, chosen_partition
 from fabric.model.record import changed
-from fabric.scheduler.algorithms import Room, fits, simple, suits
+from fabric.scheduler.algorithms import Room, fits, simple, suits, told
 from fabric.scheduler.groups import Company, groups_of
 from fabric.scheduler.interface import Claimed, HostView, IPlacement, Wanted
 from fabric.store.interface import IStore, Stored, dashed
@@ -123,7 +123,7 @@ class Placement:
             return
         message = f"{NO_HOST}: no host has room for this instance"
         reason = StateReason(NO_HOST, message if reasons else f"{NO_HOST}: no compute host has reported yet")
-        yield until_written(lambda: self._refuse_once(request_id, ids, reason, dict(reasons)))
+        yield until_written(lambda: self._refuse_once(request_id, ids, reason, told(reasons)))
 
     def offer(self, request_id: str, ids: Sequence[str]) -> Deferred[None]:
         """See L{IPlacement.offer}."""

@@ -11,6 +11,9 @@ import attrs
 
 from fabric.scheduler.interface import HostView, Wanted
 
+MOST_TOLD = 50
+"""Hosts whose reasons are kept with an instance that none of them took."""
+
 Choose = Callable[[Wanted, Sequence["Room"]], "Room"]
 
 
@@ -113,3 +116,16 @@ def suits(wanted: Wanted, host: HostView) -> str:
         return f"{host.capacity.architecture} processors, {wanted.architecture} wanted"
     missing = host.capacity.lacks(wanted.flavor)
     return f"has no {missing}" if missing else ""
+
+
+def told(reasons: Mapping[str, str]) -> dict[str, str]:
+    """
+    @param reasons: why hosts are no choice.
+    @return: those of some of them, each reason once at least, and how many
+        others there are: a large cloud has more than people read.
+    """
+    if len(reasons) <= MOST_TOLD:
+        return dict(reasons)
+    different = {why: host for host, why in reasons.items()}
+    some = list(dict.fromkeys([*different.values(), *reasons]))[:MOST_TOLD]
+    return {host: reasons[host] for host in some} | {f"{len(reasons) - MOST_TOLD} other hosts": "as these"}

@@ -100,7 +100,10 @@ class IPlacement(Interface):
         """
 
     def refuse(request_id: str, ids: Sequence[str], reasons: Mapping[str, str]) -> Deferred[None]:
-        """End instances for want of a host, with each host's reason."""
+        """
+        End instances for want of a host, with each host's reason; of many
+        hosts some are kept.
+        """
 
     def offer(request_id: str, ids: Sequence[str]) -> Deferred[None]:
         """Let the first free compute worker take these."""

@@ -15,9 +15,10 @@ from zope.interface import implementer
 
 from fabric.faults import IFaults
 from fabric.rpc.interface import Context
-from fabric.scheduler.algorithms import ALGORITHMS, Choose, Room, fits
+from fabric.scheduler.algorithms import ALGORITHMS, Choose, told
 from fabric.scheduler.groups import NOBODY, Company, groups_of
-from fabric.scheduler.interface import HostView, IPlacement, ISchedulerWorker, Wanted
+from fabric.scheduler.interface import IPlacement, ISchedulerWorker, Wanted
+from fabric.scheduler.rooms import Rooms
 
 NO_CONTEXT = Context()
 
@@ -41,8 +42,7 @@ class SchedulerWorker:
         self._algorithm = algorithm
         self._clock = clock
         self._faults = faults
-        self._hosts: list[HostView] = []
-        self._rooms: dict[str, Room] = {}
+        self._rooms = Rooms(())
         self._read_at = float("-inf")
 
     @inlineCallbacks
@@ -66,8 +66,8 @@ class SchedulerWorker:
                 self._read_at = float("-inf")
                 left = left + [each for each in wanted if each.id in refused]
                 refused = {}
-            for id, reasons in refused.items():
-                yield self._refuse(context, id, reasons)
+            for ids, reasons in _together(refused):
+                yield self._refuse(context, ids, reasons)
             wanted = left
         self.log.warn("{count} instances lost every race for room: left for later", count=len(wanted))
 
@@ -89,11 +89,16 @@ class SchedulerWorker:
         return [each for each in wanted if each.id in lost]
 
     @inlineCallbacks
-    def _refuse(self, context: Context, id: str, reasons: dict[str, str]) -> Generator[Deferred[Any], Any, None]:
+    def _refuse(
+        self, context: Context, ids: Sequence[str], reasons: dict[str, str]
+    ) -> Generator[Deferred[Any], Any, None]:
         self.log.info(
-            "{request_id}: no host for {id}: {reasons}", request_id=context.request_id, id=id, reasons=reasons
+            "{request_id}: no host for {ids}: {reasons}",
+            request_id=context.request_id,
+            ids=", ".join(ids),
+            reasons=told(reasons),
         )
-        yield self._placement.refuse(context.request_id, [id], reasons)
+        yield self._placement.refuse(context.request_id, ids, reasons)
 
     @inlineCallbacks
     def _read_hosts(self) -> Generator[Deferred[Any], Any, bool]:
@@ -103,8 +108,7 @@ class SchedulerWorker:
         now = self._clock.seconds()
         if now - self._read_at < HOSTS_KEPT:
             return False
-        self._hosts = yield self._placement.hosts()
-        self._rooms = {host.name: Room.of(host) for host in self._hosts}
+        self._rooms = Rooms((yield self._placement.hosts()))
         self._read_at = now
         return True
 
@@ -116,8 +120,8 @@ class SchedulerWorker:
         groups = groups_of(wanted)
         if not groups:
             return NOBODY
-        members = yield self._placement.members(groups, [host.name for host in self._hosts])
-        return Company.of(members, self._hosts)
+        members = yield self._placement.members(groups, [host.name for host in self._rooms.hosts])
+        return Company.of(members, self._rooms.hosts)
 
     def _choose(
         self, wanted: Sequence[Wanted], choose: Choose, company: Company
@@ -128,20 +132,22 @@ class SchedulerWorker:
         choice: dict[str, list[str]] = defaultdict(list)
         refused: dict[str, dict[str, str]] = {}
         for each in wanted:
-            reasons: dict[str, str] = {}
-            rooms = []
-            for host in self._hosts:
-                room = self._rooms[host.name]
-                why = fits(each, host, room) or company.forbids(each, host.name)
-                if why:
-                    reasons[host.name] = why
-                else:
-                    rooms.append(room)
+            rooms = self._rooms.fitting(each, company)
             if rooms:
                 room = choose(each, company.best(each, rooms))
-                room.take(each)
+                self._rooms.take(each, room)
                 company.take(each, room.name)
                 choice[room.name].append(each.id)
             else:
-                refused[each.id] = reasons
+                refused[each.id] = self._rooms.reasons(each, company)
         return choice, refused
+
+
+def _together(refused: dict[str, dict[str, str]]) -> list[tuple[list[str], dict[str, str]]]:
+    """
+    @return: those that are refused for the very same reasons, and these.
+    """
+    found: dict[int, tuple[list[str], dict[str, str]]] = {}
+    for each, reasons in refused.items():
+        found.setdefault(id(reasons), ([], reasons))[0].append(each)
+    return list(found.values())

@@ -4,9 +4,11 @@ The scheduler's algorithms, and its worker over a placement that it is given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,8 +20,10 @@ from fabric.model.flavor import Flavor
 from fabric.model.host import Capacity
 from fabric.model.placement_group import Membership
 from fabric.rpc.interface import Context
-from fabric.scheduler.algorithms import ALGORITHMS, Room, fits
+from fabric.scheduler.algorithms import ALGORITHMS, Room, fits, told
+from fabric.scheduler.groups import NOBODY
 from fabric.scheduler.interface import Claimed, HostView, IPlacement, ISchedulerWorker, Wanted
+from fabric.scheduler.rooms import Rooms
 from fabric.scheduler.worker import SchedulerWorker
 
 TINY = Flavor("tiny", 1, 512, 1)
@@ -44,6 +48,7 @@ class Placement:
         self.groups: dict[str, dict[str, dict[int, int]]] = {}
         self.placed: dict[str, str] = {}
         self.refused: dict[str, Mapping[str, str]] = {}
+        self.refusals: list[Sequence[str]] = []
         self.offered: list[str] = []
 
     def wanted(self, ids: Sequence[str]) -> Deferred[list[Wanted]]:
@@ -75,6 +80,7 @@ class Placement:
 
     def refuse(self, request_id: str, ids: Sequence[str], reasons: Mapping[str, str]) -> Deferred[None]:
         """Note the reasons."""
+        self.refusals.append(ids)
         self.refused.update((id, reasons) for id in ids)
         return succeed(None)
 
@@ -143,6 +149,60 @@ class AlgorithmTests(SynchronousTestCase):
         self.assertEqual(fits(wanted, equipped, Room.of(equipped)), "")
 
 
+class Walked(list[HostView]):
+    """
+    Hosts that count how often all of them are looked at.
+    """
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[HostView]:
+        self.walks += 1
+        return super().__iter__()
+
+
+class RoomsTests(SynchronousTestCase):
+    """
+    L{Rooms}.
+    """
+
+    @settings(deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.lists(st.tuples(st.integers(0, 4), st.sampled_from("xy"), st.booleans()), max_size=6),
+        st.lists(st.tuples(st.integers(0, 3), st.sampled_from(("", "x", "y")), st.integers(0, 9)), max_size=12),
+    )
+    def test_fitting(self, hosts: list[tuple[int, str, bool]], wishes: list[tuple[int, str, int]]) -> None:
+        """Whatever was promised since, those rooms fit that would if each host were looked at again; others say why."""
+        views = [host(f"h{n}", 4, used, zone, alive=alive) for n, (used, zone, alive) in enumerate(hosts)]
+        rooms, left = Rooms(views), {view.name: Room.of(view) for view in views}
+        for vcpus, zone, which in wishes:
+            wanted = Wanted("i", attrs.evolve(TINY, vcpus=vcpus), zone)
+            fitting = rooms.fitting(wanted, NOBODY)
+            self.assertEqual(fitting, [left[view.name] for view in views if not fits(wanted, view, left[view.name])])
+            others = {view.name for view in views} - {room.name for room in fitting}
+            self.assertEqual(rooms.reasons(wanted, NOBODY).keys(), others)
+            if fitting:
+                chosen = fitting[which % len(fitting)]
+                rooms.take(wanted, chosen)
+                left[chosen.name].take(wanted)
+
+    def test_told(self) -> None:
+        """Of many hosts some reasons are told, each kind of them, and how many hosts there are besides."""
+        reasons = {f"h{n}": "full" for n in range(1000)} | {"x": "disabled by an operator"}
+        some = told(reasons)
+        self.assertEqual((len(some), some["x"], some["951 other hosts"]), (51, "disabled by an operator", "as these"))
+        self.assertEqual(told({"a": "full"}), {"a": "full"})
+
+    def test_looked_at_once(self) -> None:
+        """However many instances of a kind are placed, all hosts are looked at once."""
+        views = Walked(host(f"h{n}", 40) for n in range(10))
+        rooms = Rooms(views)
+        before = views.walks
+        for _ in range(100):
+            rooms.take(Wanted("i", TINY), rooms.fitting(Wanted("i", TINY), NOBODY)[0])
+        self.assertEqual(views.walks - before, 1)
+
+
 class WorkerTests(SynchronousTestCase):
     """
     L{SchedulerWorker}.
@@ -193,6 +253,12 @@ class WorkerTests(SynchronousTestCase):
         worker = SchedulerWorker(placement, "simple", Clock(), NoFaults())
         self.successResultOf(worker.schedule(["i"], Context("req")))
         self.assertEqual((placement.placed, placement.refused), ({}, {}))
+
+    def test_refused_together(self) -> None:
+        """Those of a batch that are refused for the same reasons are ended by one write."""
+        placement = Placement([host("a", vcpus=2)], ["i-1", "i-2", "i-3", "i-4"])
+        self.schedule(placement)
+        self.assertEqual((len(placement.placed), placement.refusals), (2, [["i-3", "i-4"]]))
 
     def test_queue_offers(self) -> None:
         """C{queue} makes no choice: the first free worker takes it."""
