@@ -18,7 +18,7 @@ from cloudinit.sources.DataSourceEc2 import CloudNames, DataSourceEc2
 def source(directory, version, urls):
     """The data source as a boot makes it; it speaks the second version only on what it takes for Amazon's."""
     paths = helpers.Paths({"cloud_dir": directory, "run_dir": directory + "/run"})
-    options = {"strict_id": False, "max_wait": 10, "timeout": 5}
+    options = {"strict_id": False, "max_wait": 10, "timeout": 9}
     if urls:
         options["metadata_urls"] = urls
     made = DataSourceEc2({"datasource": {"Ec2": options}}, None, paths)

@@ -47,7 +47,7 @@ class FilteredHost(TestCase):
     @ivar outside: somebody beyond the host's public interface.
     """
 
-    timeout = 120
+    timeout = 300
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]
         """Make host, bridges and stranger; everything is torn down also after a failure."""

@@ -74,7 +74,7 @@ class LinuxHostCase(TestCase):
     @ivar driver: its driver, started.
     """
 
-    timeout = 120
+    timeout = 300
     uplinks = None
 
     @inlineCallbacks

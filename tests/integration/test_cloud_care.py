@@ -26,7 +26,7 @@ class CareTests(TestCase):
     One instance.
     """
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Test:

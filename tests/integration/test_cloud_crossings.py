@@ -91,7 +91,7 @@ class AdoptionTests(TestCase):
     A host that tells all that it has.
     """
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Test:
@@ -161,7 +161,7 @@ class MoveTests(TestCase):
     An instance that is being moved to a host that does not answer.
     """
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Test:
@@ -252,7 +252,7 @@ class RebootTests(TestCase):
     A reboot that was written, and whose order is lost.
     """
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def test_is_repeated(self) -> Test:

@@ -57,7 +57,7 @@ class FencingTests(TestCase):
     Two hosts, one of which goes silent.
     """
 
-    timeout = 120
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Test:

@@ -29,7 +29,7 @@ class GpuTests(TestCase):
     A host C{a} with one GPU, and types that want some.
     """
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Test:

@@ -58,7 +58,7 @@ class HostGroupTests(TestCase):
     A cloud of three hosts that are filled in turn.
     """
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Test:

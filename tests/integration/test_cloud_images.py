@@ -58,7 +58,7 @@ class ImageFilesTests(TestCase):
     A cloud with an object store somewhere.
     """
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Steps:  # type: ignore[override]

@@ -30,7 +30,7 @@ class MigrationTests(TestCase):
     One instance on host C{a}, and a host C{b}.
     """
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Test:

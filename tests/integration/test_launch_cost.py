@@ -49,7 +49,7 @@ class LaunchCostTests(TestCase):
     All services over one connection each to RabbitMQ and Redis, which count.
     """
 
-    timeout = 120
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Generator[Deferred[Any], Any, None]:

@@ -32,7 +32,7 @@ class ConnectionTests(TestCase):
     Calls go to threads, and news comes to the reactor's.
     """
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self):
         """Nothing heard yet."""

@@ -27,7 +27,7 @@ class ManageProcessTests(TestCase):
     The two commands together.
     """
 
-    timeout = 120
+    timeout = 300
 
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="cloud-"))

@@ -43,7 +43,7 @@ asked = urllib.request.Request("http://169.254.169.254" + path, method=method)
 for header in headers:
     asked.add_header(*header.split("=", 1))
 try:
-    print(urllib.request.urlopen(asked, timeout=2).read().decode())
+    print(urllib.request.urlopen(asked, timeout=6).read().decode())
 except urllib.error.HTTPError as error:
     print(error.code)
 except OSError as error:
@@ -57,7 +57,7 @@ class CloudInitTests(TestCase):
     A guest's first boot.
     """
 
-    timeout = 180
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Test:
@@ -116,12 +116,12 @@ class CloudInitTests(TestCase):
 
         def end() -> None:
             process.terminate()
-            process.wait(20.0)
+            process.wait(120.0)
 
         self.addCleanup(deferToThread, end)
         try:
             await_true(
-                lambda: self.ask("near", "GET", "/latest/meta-data/instance-id") == self.near.id, "the door", 30.0
+                lambda: self.ask("near", "GET", "/latest/meta-data/instance-id") == self.near.id, "the door", 120.0
             )
         except AssertionError as error:
             raise AssertionError(f"{error}\n{(self.directory / 'log').read_text()[-4000:]}") from None

@@ -31,7 +31,7 @@ class LinuxNetworkContract(NetworkDriverContract, TestCase):
     The driver passes the contract, in a namespace of its own.
     """
 
-    timeout = 60
+    timeout = 300
 
     def make_driver(self):
         """One over this test's namespace and directory."""

@@ -36,7 +36,7 @@ class ProcessTests(TestCase):
     The service, and those who share its secret.
     """
 
-    timeout = 120
+    timeout = 300
 
     def setUp(self) -> None:
         """A directory and a port."""

@@ -32,7 +32,7 @@ class AccountTests(TestCase):
     A controller, and a host with an account of its own.
     """
 
-    timeout = 120
+    timeout = 300
     loaded = False
 
     @inlineCallbacks

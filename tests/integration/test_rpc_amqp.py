@@ -27,7 +27,7 @@ class AMQPTestCase(TestCase):
     Has a broker, and makes queues over it.
     """
 
-    timeout = 120
+    timeout = 300
     queue_type = "quorum"
 
     @inlineCallbacks

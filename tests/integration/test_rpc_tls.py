@@ -51,7 +51,7 @@ class TLSTests(TestCase):
     A broker that speaks TLS.
     """
 
-    timeout = 120
+    timeout = 300
 
     @inlineCallbacks
     def test_tls(self) -> Generator[Deferred[Any], Any, None]:

@@ -55,7 +55,7 @@ class _Cloud(ProcessProtocol):
 class EmbeddedTests(TestCase):
     """L{EmbeddedRedis} keeps what was written, whatever is killed."""
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self) -> None:
         """A directory."""

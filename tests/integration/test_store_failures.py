@@ -25,7 +25,7 @@ from fabric.testing.store import make_store
 class FailureTests(TestCase):
     """Every call ends, in time, with a typed error or an answer."""
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Generator[Deferred[Any], Any, None]:

@@ -58,7 +58,7 @@ CORRUPTIONS: list[tuple[str, tuple[str, ...]]] = [
 class RepairTests(TestCase):
     """Deliberate corruption."""
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Generator[Deferred[Any], Any, None]:

@@ -27,7 +27,7 @@ class TenancyTests(TestCase):
     Alice's project has one of each; Bob's has nothing.
     """
 
-    timeout = 60
+    timeout = 300
 
     @inlineCallbacks
     def setUp(self) -> Steps:  # type: ignore[override]

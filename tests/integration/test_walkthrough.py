@@ -79,7 +79,7 @@ def walked(accounts: Sequence[Account], guest: Guest, signature: str) -> Deferre
 class AllInOneWalkthroughTests(TestCase):
     """C{twistd -n cloud} on embedded parts."""
 
-    timeout = 300
+    timeout = 900
 
     def setUp(self) -> Deferred[None]:
         """Start it."""
@@ -115,7 +115,7 @@ class AllInOneWalkthroughTests(TestCase):
 class DeploymentWalkthroughTests(TestCase):
     """Two of each service, on RabbitMQ, Redis and OpenLDAP."""
 
-    timeout = 420
+    timeout = 900
 
     def setUp(self) -> Deferred[None]:
         """Start everything."""

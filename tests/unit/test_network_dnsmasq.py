@@ -74,7 +74,7 @@ class DnsmasqsTests(TestCase):
     One server a network, whatever is left of the last.
     """
 
-    timeout = 60
+    timeout = 300
 
     def setUp(self):
         """Have none."""
