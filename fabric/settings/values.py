@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 import attrs
@@ -42,6 +43,17 @@ def _from(least: float) -> Callable[[Any, Any, float], None]:
             raise ValueError(f"must be at least {least:g}, not {value!r}")
 
     return check
+
+
+def _places(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
+    for place in value:
+        address, _, port = place.rpartition(":")
+        try:
+            known = place == "api" or (ip_address(address.strip("[]")) and 0 < int(port) < 65536)
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError(f"must name api, 192.0.2.1:8774, 0.0.0.0:8774 or the like, not {place!r}")
 
 
 def _setting(default: Any, what: str, **keywords: Any) -> Any:
@@ -174,6 +186,12 @@ class Network:
     public_interface: str = _setting("", "What answers for floating addresses; empty where they are routed here.")
     snat: str = _setting("", "What guests without a floating address are seen as; the public interface's if empty.")
     metadata_port: int = _setting(8775, "Where the host answers guests that ask for metadata.", validator=_from(1))
+    guests_reach: tuple[str, ...] = _setting(
+        ("api",),
+        "What else of their own host guests reach by TCP: api for the API's door of cloud, where others than the host "
+        "reach it too; other doors as 192.0.2.1:8774, or 0.0.0.0:8774 for any address of the host.",
+        validator=_places,
+    )
 
 
 @attrs.frozen

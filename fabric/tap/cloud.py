@@ -54,7 +54,7 @@ def build(reactor: Any, settings: Settings) -> Sequence[Step]:
         Step("first start", lambda: logic.first_start(reactor, settings, parts), queueing.nothing),
         running("controller", logic.controller(reactor, settings, store, queue, parts)),
         running("scheduler", logic.scheduler(reactor, settings, queue, parts, points)),
-        running("network", hosts.network(reactor, settings, queue, points)),
+        running("network", hosts.network(reactor, settings, queue, points, settings.api.endpoint)),
         running("volume", hosts.volume(reactor, settings, queue, points)),
         running("compute", hosts.compute(reactor, settings, queue, points)),
         firstrun.administrator(settings, people, front),

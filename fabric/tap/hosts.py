@@ -47,13 +47,15 @@ def compute(reactor: Any, settings: Settings, queue: Any, points: IFaults) -> Co
     )
 
 
-def network(reactor: Any, settings: Settings, queue: Any, points: IFaults) -> NetworkService:
+def network(reactor: Any, settings: Settings, queue: Any, points: IFaults, api: str = "") -> NetworkService:
     """
     Networks on this host.
+
+    @param api: the endpoint of the API's door, if that is of this process.
     """
     return NetworkService(
         queue,
-        network_driver(reactor, settings, _kept(settings, "network")),
+        network_driver(reactor, settings, _kept(settings, "network"), api),
         settings.host_name,
         settings.zone,
         reactor,

@@ -23,14 +23,24 @@ def advertised(description: str, url: str = "", port: int | None = None) -> str:
     """
     if url:
         return url.rstrip("/")
-    kind, *arguments = [part.replace("\0", ":") for part in description.replace("\\:", "\0").split(":")]
-    named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    places = [argument for argument in arguments if "=" not in argument]
-    number = port or named.get("port") or (places[0] if places else "")
-    host = named.get("interface", "")
+    kind, host, place = bound(description)
+    number = port or place
     if host in ("", "0.0.0.0", "::"):
         host = "127.0.0.1"
     return f"{'https' if kind == 'ssl' else 'http'}://{f'[{host}]' if ':' in host else host}:{number}"
+
+
+def bound(description: str) -> tuple[str, str, str]:
+    """
+    What a server endpoint is, where the description says so.
+
+    @return: its kind, the address of its interface and its port; an empty
+        address for any, an empty port for one that has none, as a socket's.
+    """
+    kind, *arguments = [part.replace("\0", ":") for part in description.replace("\\:", "\0").split(":")]
+    named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    places = [argument for argument in arguments if "=" not in argument]
+    return kind, named.get("interface", ""), named.get("port") or (places[0] if places else "")
 
 
 class Listening:

@@ -14,10 +14,11 @@ import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.network.interface import RuleOrder
+from fabric.network.linux.filtering import Door
 from fabric.network.linux.guards import METADATA
 from fabric.network.linux.ruleset import Outside
 from fabric.testing.guests import NetnsGuest, Party
-from tests.integration.filtered_host import FIRST, PUBLIC, SECOND, SEND, STRANGER, FilteredHost, opens
+from tests.integration.filtered_host import FIRST, PUBLIC, SECOND, SEND, SEND6, STRANGER, FilteredHost, opens
 
 Steps = Generator[Deferred[Any], Any, None]
 FLOATING, OTHER = "203.0.113.2", "203.0.113.3"
@@ -244,6 +245,36 @@ class TranslationTests(FilteredHost):
         yield self.later(guest.has_address, "fd00:1::16:3eff:fe00:2/64")
         self.assertTrue((yield self.later(guest.pings, "fd00:1::1")))
         self.assertEqual((yield self.each(guest.reaches, ("fd00:1::1", 22), ("fd00:1::1", 53))), [False, True])
+
+    @inlineCallbacks
+    def test_doors(self) -> Steps:
+        """Guests reach a door of the host that is opened to them as themselves, floating or not; and no other."""
+        doors = (Door(PUBLIC, 8773), Door("::", 8774))
+        self.filter = self.filter_with(Outside("pub0", PUBLIC, doors=doors))
+        self.group("open", SEND, SEND6, opens("-1"))
+        self.leads(FLOATING, "10.0.0.2")
+        third = yield self.guest(4, "open", network=SECOND)
+        yield self.applied()
+        for guest, address in ((self.first, "10.0.0.2"), (self.second, "10.0.0.3"), (third, "10.0.1.4")):
+            self.assertEqual((yield self.seen(guest, self.host, PUBLIC, 8773)), address)
+        closed = [(PUBLIC, port) for port in (22, 5672, 6379, 8774)] + [(FIRST.gateway, 8773), (FIRST.gateway, 22)]
+        self.assertEqual((yield self.each(self.first.reaches, *closed)), [False] * len(closed))
+        self.assertEqual((yield self.each(third.reaches, (SECOND.gateway, 8773), (FIRST.gateway, 8773))), [False] * 2)
+        yield self.later(self.first.has_address, "fd00:1::16:3eff:fe00:2/64")
+        self.assertEqual((yield self.each(self.first.reaches, ("fd00:1::1", 8774), ("fd00:1::1", 8773))), [True, False])
+
+    @inlineCallbacks
+    def test_doors_by_groups(self) -> Steps:
+        """To a door of the host a guest sends what its groups let it send; one of no port sends nothing."""
+        self.filter = self.filter_with(Outside("pub0", PUBLIC, doors=(Door("0.0.0.0", 8773),)))
+        self.group("near", RuleOrder(True, "tcp", 8773, 8773, "10.0.0.0/24"))
+        near = yield self.guest(4, "near")
+        unplugged = yield self.later(self._guest, 5, FIRST)
+        yield self.applied()
+        self.assertTrue((yield self.later(near.reaches, FIRST.gateway, 8773)))
+        self.assertFalse((yield self.later(near.reaches, PUBLIC, 8773)))
+        self.assertFalse((yield self.later(unplugged.reaches, FIRST.gateway, 8773)))
+        self.assertTrue((yield self.later(self.first.reaches, PUBLIC, 8773)))
 
     @inlineCallbacks
     def test_dhcp(self) -> Steps:

@@ -80,6 +80,13 @@ class LoadTests(SynchronousTestCase):
         self.assertIn("queue, chance, simple, zone", self.refused(None, {}, [("scheduler.algorithm", "best")]))
         self.assertIn("at least", self.refused(None, {}, [("queue.prefetch", "0")]))
 
+    def test_places(self) -> None:
+        """What guests reach is named by address and port, and nothing else is taken for that."""
+        file = self.file('[network]\nguests_reach = ["api", "192.0.2.1:8774", "[::]:8774"]\n')
+        self.assertEqual(load(file, {}).network.guests_reach, ("api", "192.0.2.1:8774", "[::]:8774"))
+        for wrong in ("8774", "localhost:8774", "192.0.2.1", "192.0.2.1:http", "192.0.2.1:0", "all"):
+            self.assertIn("network.guests_reach", self.refused(None, {"FABRIC_NETWORK_GUESTS_REACH": wrong}))
+
     def test_file_unreadable(self) -> None:
         """A file that isn't there, or is not TOML, is refused in one line."""
         self.assertIn("can't read /nowhere/x.toml", self.refused("/nowhere/x.toml", {}))

@@ -8,10 +8,15 @@ come by here too, which takes C{net.bridge.bridge-nf-call-iptables} and
 C{-ip6tables}.  From outside, and from bridges of other networks, guests are
 reached by floating addresses only; from outside by IPv6, which has none, at
 their own.  Of the host itself, guests reach DHCP, names, metadata and an echo of
-their gateway.
+their gateway, and what doors are opened to them, as far as their groups let them
+send there.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
 
 from fabric.network.interface import NetworkOrder, Plug
 from fabric.network.linux.groups import combination
@@ -46,9 +51,22 @@ C{led} floating addresses.
 """
 
 
-def chains(metadata_port: int) -> tuple[Chain, ...]:
+@attrs.frozen
+class Door:
+    """
+    What guests may reach of the host, by TCP.
+
+    @ivar address: at which it is; C{0.0.0.0} or C{::} for any of that version of IP.
+    """
+
+    address: str
+    port: int
+
+
+def chains(metadata_port: int, doors: Iterable[Door] = ()) -> tuple[Chain, ...]:
     """
     @param metadata_port: where this host answers for the metadata.
+    @param doors: what else guests may reach of it.
     @return: the chains that are always there.
     """
     asked = f"tcp dport {metadata_port} ct original ip daddr {METADATA}"
@@ -132,10 +150,18 @@ def chains(metadata_port: int) -> tuple[Chain, ...]:
                 "iifname . ip6 daddr @gateways6 icmpv6 type echo-request accept",
                 "iifname . ip6 daddr @gateways6 meta l4proto { tcp, udp } th dport 53 accept",
                 "meta nfproto ipv6 udp dport 547 accept",
+                *map(_opened, doors),
                 "counter drop",
             ),
         ),
     )
+
+
+def _opened(door: Door) -> str:
+    """@return: the rule that leads who asks there to the rules about what it sends."""
+    family, senders = ("ip6", "from6") if ":" in door.address else ("ip", "from")
+    there = "" if door.address in ("0.0.0.0", "::") else f"{family} daddr {door.address} "
+    return f"{there}tcp dport {door.port} iifname . {family} saddr vmap @{senders}"
 
 
 def network_elements(network: NetworkOrder) -> list[Element]:

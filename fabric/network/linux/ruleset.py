@@ -41,12 +41,14 @@ class Outside:
     @ivar metadata_port: where this host answers for the metadata, at the
         address of each gateway.
     @ivar uplinks: how bridges are joined to those of other hosts.
+    @ivar doors: what else of this host its guests may reach.
     """
 
     public_interface: str = ""
     snat: str = ""
     metadata_port: int = 8775
     uplinks: Uplinks = Uplinks()
+    doors: tuple[filtering.Door, ...] = ()
 
 
 Source = tuple[object, ...]
@@ -126,7 +128,7 @@ def _fixed(host: HostNetwork, outside: Outside, pieces: _Pieces) -> None:
     named = (*guards.NAMED, *filtering.NAMED, *translation.NAMED)
     chains = (
         *guards.CHAINS,
-        *filtering.chains(outside.metadata_port),
+        *filtering.chains(outside.metadata_port, outside.doors),
         *translation.chains(outside.public_interface, outside.snat),
     )
     pieces.add("fixed", (), lambda source: Piece(source, named, chains))
