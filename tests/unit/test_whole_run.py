@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import io
 import runpy
+import time
 from pathlib import Path
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.reporter import TreeReporter
 from twisted.trial.unittest import SynchronousTestCase, TestSuite
 
@@ -29,6 +32,15 @@ def outcome(*broken: str) -> str:
     TestSuite([Sample("passes"), *(Sample(f"fails{number}") for number in range(len(broken)))]).run(reporter)
     reporter.done()
     return stream.getvalue()
+
+
+class BusyTests(SynchronousTestCase):
+    """A machine that does much else."""
+
+    @given(st.just(0.3))
+    def test_slow_example(self, seconds: float) -> None:
+        """An example that takes long is no failure."""
+        time.sleep(seconds)
 
 
 class SummaryTests(SynchronousTestCase):
