@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from fabric.testing.machine import Machine, trial_command
 
-SECONDS = 900.0
+SECONDS = 1300.0
 ABOUT_LINKS = ("express", "express_changed", "plug_two_networks", "retire", "restart")
 """Tests of the contract in which VLANs matter; the others pass where the kernel is quicker."""
 
