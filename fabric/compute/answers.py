@@ -11,7 +11,7 @@ from collections.abc import Generator
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.interface import ICloudWorker
@@ -54,6 +54,10 @@ class Answers:
     def detach_disks(self, disks: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.detach_disks}."""
         return self._disks.carry_out(disks, context, self._disks.detach)
+
+    def copy_disk(self, volume: str, place: dict[str, str], context: Context = NOBODY) -> Deferred[dict[str, str]]:
+        """See L{IComputeWorker.copy_disk}."""
+        return maybeDeferred(self._disks.copy, volume, place)
 
     def capture(self, machines: list[dict[str, Any]], context: Context = NOBODY) -> Deferred[None]:
         """See L{IComputeWorker.capture}."""

@@ -20,6 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from fabric.cloud.interface import ICloudWorker
+from fabric.compute.copies import Copies
 from fabric.compute.driver import IComputeDriver
 from fabric.compute.interface import DiskOrder, DiskReport, MachineOrder
 from fabric.compute.orders import sentence
@@ -45,7 +46,7 @@ DRIVER_SECONDS = 120.0
 """How long a driver, or a guest, may take over one volume."""
 
 REMEMBERED = 10_000
-"""Volumes of which the last order is remembered."""
+"""Volumes of which the last order, and the machine, is remembered."""
 
 
 class Disks:
@@ -71,6 +72,8 @@ class Disks:
         self._faults = faults
         self._turns = turns
         self._last: OrderedDict[str, int] = OrderedDict()
+        self._users: OrderedDict[str, str] = OrderedDict()
+        self._copies = Copies(driver, turns, lambda volume: self._users.get(volume, ""))
 
     @inlineCallbacks
     def carry_out(
@@ -168,6 +171,10 @@ class Disks:
             yield self._unexport(disk, context)
         return DiskReport(disk.volume, disk.instance, disk.order, "detached")
 
+    def copy(self, volume: str, place: dict[str, str]) -> dict[str, str]:
+        """See L{fabric.compute.interface.IComputeWorker.copy_disk}."""
+        return self._copies.copy(volume, place)
+
     def give_back(self, disks: Iterable[DiskOrder], context: Context) -> Deferred[Any]:
         """
         Tell the volume hosts, all at once, that this host uses these no more;
@@ -208,6 +215,10 @@ class Disks:
 
     @inlineCallbacks
     def _export(self, disk: DiskOrder, context: Context) -> Generator[Deferred[Any], Any, DiskOrder]:
+        self._users[disk.volume] = disk.instance
+        self._users.move_to_end(disk.volume)
+        if len(self._users) > REMEMBERED:
+            self._users.popitem(last=False)
         for wait in (*EXPORT_TRIES, None):
             try:
                 connection = yield self._remote(disk, context).export(disk.volume, self._host, disk.order)

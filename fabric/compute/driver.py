@@ -95,6 +95,16 @@ class IComputeDriver(Interface):
         @raise WrongState: it is suspended.
         """
 
+    def copy_disk(id: str, volume: str, place: dict[str, str]) -> Deferred[dict[str, str]]:
+        """
+        Copy one of its volumes, as it is at one moment, into a place of the
+        volume's host, while the guest runs on; it may be stopped, and other
+        orders carried out, meanwhile.
+
+        @return: as L{IComputeWorker.copy_disk}, but only when it is over.
+        @raise DriverFailure: it stopped meanwhile, or is suspended.
+        """
+
     def capture(id: str, image: str, restart: bool) -> Deferred[str]:
         """
         Copy its own disk, without its volumes, into the image store.  With

@@ -45,7 +45,7 @@ VERBS: tuple[str, ...] = (
     "screenshot",
 )
 VERBS += ("attach_disk", "detach_disk", "capture", "pause", "unpause", "suspend", "resume")
-VERBS += ("rescue", "unrescue", "statistics", "number", "receive", "migrate")
+VERBS += ("copy_disk", "rescue", "unrescue", "statistics", "number", "receive", "migrate")
 """The methods that a rehearsal may spoil."""
 
 ARRIVED = "arrived-"
@@ -130,6 +130,10 @@ class FakeHypervisor:
     def destroy(self, id: str) -> Deferred[None]:
         """See L{IComputeDriver.destroy}; a boot under way fails."""
         return self.rehearsal.perform("destroy", id, partial(self._destroy, id))
+
+    def copy_disk(self, id: str, volume: str, place: dict[str, str]) -> Deferred[dict[str, str]]:
+        """See L{IComputeDriver.copy_disk}; it takes no time, and the volume's host knows what there is."""
+        return self.rehearsal.perform("copy_disk", id, partial(self._copy_disk, id, volume))
 
     def capture(self, id: str, image: str, restart: bool) -> Deferred[str]:
         """See L{IComputeDriver.capture}; stopping, copying and starting take no time."""
@@ -342,6 +346,13 @@ class FakeHypervisor:
         if guest is not None and volume in guest.disks.values():
             guest.see_awake()
             self._put(attrs.evolve(guest, disks={at: what for at, what in guest.disks.items() if what != volume}))
+
+    def _copy_disk(self, id: str, volume: str) -> dict[str, str]:
+        guest = self._guests.get(id)
+        if guest is not None and guest.condition == "suspended":
+            raise DriverFailure(what=f"{id} is suspended")
+        running = guest is not None and guest.state == "running" and volume in guest.disks.values()
+        return {"state": "copied" if running else "quiet"}
 
     def _capture(self, id: str, image: str, restart: bool) -> str:
         guest = self._guests.get(id)

@@ -252,6 +252,18 @@ class IComputeWorker(Interface):
         Reported as C{detached} or C{not_detached}.
         """
 
+    def copy_disk(volume: str, place: dict[str, str]) -> Deferred[dict[str, str]]:
+        """
+        Call, by a volume host: copy a volume that was exported to this host, as it is at
+        one moment, into a place that the volume host's driver lent.  Begins it,
+        and is to be repeated until it is over.
+
+        @return: C{{"state": …}}: C{copying}; C{copied}; C{quiet} when no guest runs with it,
+            so that nobody writes to it until it is exported again; C{size} when the
+            guest sees it in another size than the place has, which are so many C{"bytes"}.
+        @raise DriverFailure: it could not be copied, as when the guest stopped meanwhile.
+        """
+
     def capture(machines: list[dict[str, Any]]) -> Deferred[None]:
         """
         Cast: L{fabric.image.interface.CaptureOrder}s.  Reported to L{ICloudWorker.report_images}, and

@@ -10,6 +10,8 @@ It can be told to fail, to be slow, to hang or to lose an answer
 from __future__ import annotations
 
 import os
+import uuid
+from collections import Counter
 from functools import partial
 
 import attrs
@@ -17,7 +19,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from fabric.errors import NoCapacity, NotFound, WrongState
+from fabric.errors import DriverFailure, InUse, NoCapacity, NotFound, WrongState
 from fabric.journal import Journal
 from fabric.rehearsal import Rehearsal, rehearsed
 from fabric.settings import Fake
@@ -32,7 +34,7 @@ from fabric.volume.interface import (
 
 VERBS = (
     *("capacity_gb", "describe", "create", "grow", "delete"),
-    *("export", "unexport", "snapshot", "delete_snapshot"),
+    *("export", "unexport", "snapshot", "lend", "take", "drop_lent", "delete_snapshot"),
 )
 """The methods that a rehearsal may spoil."""
 
@@ -57,7 +59,10 @@ class Disk:
 class FakeVolumes:
     """
     @ivar rehearsal: what goes wrong; L{Rehearsal.tell} it more.
+    @ivar clones: whether it can copy what a host has by itself.
     """
+
+    clones = True
 
     def __init__(self, directory: str, clock: IReactorTime, options: Fake | None = None) -> None:
         """
@@ -68,6 +73,8 @@ class FakeVolumes:
         self._options = options = options or Fake()
         self._volumes = Journal(os.path.join(directory, "volumes"), Disk)
         self._snapshots = Journal(os.path.join(directory, "snapshots"), Disk)
+        self._given: Counter[str] = Counter()
+        self.lent: set[str] = set()
         self.rehearsal = Rehearsal(clock, VERBS, rehearsed(options, VERBS), os.path.join(directory, "faults"))
 
     def start(self) -> Deferred[None]:
@@ -112,6 +119,18 @@ class FakeVolumes:
         """See L{IVolumeDriver.snapshot}."""
         return self.rehearsal.perform("snapshot", snapshot.id, partial(self._snapshot, snapshot))
 
+    def lend(self, snapshot: SnapshotOrder, size: int = 0) -> Deferred[dict[str, str]]:
+        """See L{IVolumeDriver.lend}."""
+        return self.rehearsal.perform("lend", snapshot.id, partial(self._lend, snapshot, size))
+
+    def take(self, snapshot: SnapshotOrder, place: dict[str, str], copied: bool) -> Deferred[None]:
+        """See L{IVolumeDriver.take}; the copy has what the volume has now."""
+        return self.rehearsal.perform("take", snapshot.id, partial(self._take, snapshot, place, copied))
+
+    def drop_lent(self, place: dict[str, str]) -> Deferred[None]:
+        """See L{IVolumeDriver.drop_lent}."""
+        return self.rehearsal.perform("drop_lent", place["path"], lambda: self.lent.discard(place["path"]))
+
     def delete_snapshot(self, id: str) -> Deferred[None]:
         """See L{IVolumeDriver.delete_snapshot}."""
         return self.rehearsal.perform("delete_snapshot", id, partial(self._snapshots.remove, id))
@@ -155,6 +174,7 @@ class FakeVolumes:
         found = self._found(self._volumes, "volume", id)
         if order < found.order:
             raise WrongState(kind="volume", id=id, found=f"order {found.order}", wanted=[f"order {order}"])
+        self._given[id] += 1
         if (found.exported_to, found.order) != (host, order):
             self._volumes.put(id, attrs.evolve(found, exported_to=host, order=order))
         return {"kind": "fake", "volume": id}
@@ -166,7 +186,26 @@ class FakeVolumes:
         exported_to = "" if found.exported_to == host else found.exported_to
         self._volumes.put(id, attrs.evolve(found, exported_to=exported_to, order=order))
 
+    def _lend(self, snapshot: SnapshotOrder, size: int) -> dict[str, str]:
+        found = self._found(self._volumes, "volume", snapshot.volume)
+        path = f"{snapshot.id}.{uuid.uuid4().hex}"
+        self.lent.add(path)
+        given = str(self._given[snapshot.volume])
+        return {"kind": "fake", "path": path, "bytes": str(size or found.size_gb << 30), "given": given}
+
+    def _take(self, snapshot: SnapshotOrder, place: dict[str, str], copied: bool) -> None:
+        if not copied and place["given"] != str(self._given[snapshot.volume]):
+            raise DriverFailure(what=f"{snapshot.volume} was given to a guest before it was copied")
+        self._copy(snapshot)
+
     def _snapshot(self, snapshot: SnapshotOrder) -> None:
+        volume = self._volumes.rows.get(snapshot.volume)
+        holder = volume.exported_to if volume is not None and not snapshot.source else ""
+        if holder and not self.clones and snapshot.id not in self._snapshots.rows:
+            raise InUse(kind="volume", id=snapshot.volume, by=holder)
+        self._copy(snapshot)
+
+    def _copy(self, snapshot: SnapshotOrder) -> None:
         if snapshot.id in self._snapshots.rows:
             return
         if snapshot.source:

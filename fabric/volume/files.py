@@ -4,24 +4,30 @@ Volumes that are files on this host, for its own guests and those of hosts that 
 Raw and sparse, so that a volume takes the room that was written to, and reads as
 zeros where nobody wrote.  A snapshot is a copy: where the file system can clone
 (XFS, Btrfs) it takes no time and no room, and is of one moment also while a guest
-writes; elsewhere only a volume that no guest has can be copied.
+writes; elsewhere a volume that a guest has is copied by that guest's host, into a
+qcow2 file that is lent to it: that has no more than what was written, and is made
+a raw one here.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from fabric.command import Commands
-from fabric.errors import DriverFailure, NoCapacity, NotFound, WrongState
+from fabric.command import NOT_THERE, Commands
+from fabric.errors import DriverFailure, InUse, InvalidValue, NoCapacity, NotFound, WrongState
+from fabric.image.header import NEEDED, disk_format
 from fabric.journal import Journal
 from fabric.turns import Turns
 from fabric.volume.interface import HeldSnapshot, HeldVolume, Holdings, IVolumeDriver, SnapshotOrder, VolumeOrder
@@ -80,7 +86,8 @@ class FileVolumes:
         self._turns = Turns(clock)
         self._slots = DeferredSemaphore(AT_ONCE)
         self._coming: dict[str, int] = {}
-        self._copied: set[str] = set()
+        self._copied: dict[str, Deferred[None]] = {}
+        self._given: Counter[str] = Counter()
 
     def start(self) -> Deferred[None]:
         """See L{IVolumeDriver.start}."""
@@ -117,8 +124,7 @@ class FileVolumes:
         """
         See L{IVolumeDriver.export}.
 
-        @raise DriverFailure: to a host that can't reach the files, or while
-            the volume is copied as one that nobody writes to.
+        @raise DriverFailure: to a host that can't reach the files.
         """
         return maybeDeferred(self._export, id, host, order)
 
@@ -127,13 +133,25 @@ class FileVolumes:
         return maybeDeferred(self._unexport, id, host, order)
 
     def snapshot(self, snapshot: SnapshotOrder) -> Deferred[None]:
-        """
-        See L{IVolumeDriver.snapshot}.
-
-        @raise DriverFailure: a guest has the volume, and the file system
-            can't clone files.
-        """
+        """See L{IVolumeDriver.snapshot}."""
         return self._in_turn((snapshot.id, snapshot.source or snapshot.volume), self._snapshot, snapshot)
+
+    def lend(self, snapshot: SnapshotOrder, size: int = 0) -> Deferred[dict[str, str]]:
+        """See L{IVolumeDriver.lend}."""
+        return maybeDeferred(self._lend, snapshot, size)
+
+    def take(self, snapshot: SnapshotOrder, place: dict[str, str], copied: bool) -> Deferred[None]:
+        """
+        See L{IVolumeDriver.take}.
+
+        @raise DriverFailure: what was copied is not whole by itself, as well.
+        """
+        work = self._take_copy if copied else self._take_quiet
+        return self._in_turn((snapshot.id, snapshot.volume), work, snapshot, place)
+
+    def drop_lent(self, place: dict[str, str]) -> Deferred[None]:
+        """See L{IVolumeDriver.drop_lent}."""
+        return maybeDeferred(lambda: _unlink(self._lent(place)))
 
     def delete_snapshot(self, id: str) -> Deferred[None]:
         """See L{IVolumeDriver.delete_snapshot}."""
@@ -181,7 +199,7 @@ class FileVolumes:
         with self._room_for(path, volume.size_gb):
             if source:
                 yield self._copy(source, path + UNFINISHED, "auto")
-            _resize(path + UNFINISHED, volume.size_gb)
+            _resize(path + UNFINISHED, volume.size_gb * GIB)
             yield self._finish(path)
 
     @inlineCallbacks
@@ -190,7 +208,7 @@ class FileVolumes:
         missing = volume.size_gb - _sizes(self._volumes)[volume.id]
         if missing > 0:
             self._take_room(missing)
-            _resize(path, volume.size_gb)
+            _resize(path, volume.size_gb * GIB)
         yield self._sync(path)
 
     def _delete(self, id: str) -> None:
@@ -203,10 +221,11 @@ class FileVolumes:
         found = self._exports.rows.get(id, Export())
         if order < found.order:
             raise WrongState(kind="volume", id=id, found=f"order {found.order}", wanted=[f"order {order}"])
-        if id in self._copied:
-            raise DriverFailure(what=f"{id} is being copied, which ends before a guest may write to it")
         if host not in self._hosts:
             raise DriverFailure(what=f"volumes are files on {', '.join(self._hosts)}, which {host} can't reach")
+        self._given[id] += 1
+        if id in self._copied:
+            self._copied[id].cancel()
         self._exports.put(id, Export(host, order))
         yield self._sync(self._table)
         return {"kind": "file", "path": path}
@@ -227,15 +246,31 @@ class FileVolumes:
             source = self._there(self._snapshots, "snapshot", snapshot.source)
         else:
             source = self._there(self._volumes, "volume", snapshot.volume)
-        in_use = not snapshot.source and bool(self._exports.rows.get(snapshot.volume, Export()).exported_to)
+        holder = "" if snapshot.source else self._exports.rows.get(snapshot.volume, Export()).exported_to
         with self._room_for(path, os.path.getsize(source) // GIB):
-            quiet = set() if in_use or snapshot.source else {snapshot.volume}
-            self._copied |= quiet
-            try:
-                yield self._copy(source, path + UNFINISHED, "always" if in_use else "auto")
-            finally:
-                self._copied -= quiet
+            if snapshot.source:
+                yield self._copy(source, path + UNFINISHED, "auto")
+            elif holder:
+                try:
+                    yield self._copy(source, path + UNFINISHED, "always")
+                except DriverFailure:
+                    raise InUse(kind="volume", id=snapshot.volume, by=holder) from None
+            else:
+                yield self._copy_unused(source, path)
             yield self._finish(path)
+
+    @inlineCallbacks
+    def _copy_unused(self, source: str, path: str) -> Generator[Deferred[Any], Any, None]:
+        """Copy what no guest writes to, as long as that is so: until it is exported."""
+        volume = os.path.basename(source)
+        self._copied[volume] = copying = self._copy(source, path + UNFINISHED, "auto")
+        try:
+            yield copying
+        except CancelledError:
+            _unlink(path + UNFINISHED)
+            raise DriverFailure(what=f"{volume} was given to a guest while it was copied") from None
+        finally:
+            del self._copied[volume]
 
     @inlineCallbacks
     def _copy(self, source: str, target: str, clone: str) -> Generator[Deferred[Any], Any, None]:
@@ -244,13 +279,64 @@ class FileVolumes:
         """
         command = ["cp", "--sparse=auto", f"--reflink={clone}", source, target]
         finished = yield self._slots.run(self._commands.run, command)
-        if finished.status == 0:
+        if finished.status != 0:
+            _unlink(target)
+            raise DriverFailure(what=f"copy {os.path.basename(source)}: {finished.complaint or 'not done in time'}")
+
+    # What a guest has, copied by its host.
+
+    @inlineCallbacks
+    def _lend(self, snapshot: SnapshotOrder, size: int) -> Generator[Deferred[Any], Any, dict[str, str]]:
+        size = size or os.path.getsize(self._there(self._volumes, "volume", snapshot.volume))
+        path = os.path.join(self._snapshots, f"{snapshot.id}.{uuid.uuid4().hex}{UNFINISHED}")
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        yield self._image_tool("create", "-q", "-f", "qcow2", path, str(size))
+        return {"kind": "file", "path": path, "bytes": str(size), "given": str(self._given[snapshot.volume])}
+
+    @inlineCallbacks
+    def _take_copy(self, snapshot: SnapshotOrder, place: dict[str, str]) -> Generator[Deferred[Any], Any, None]:
+        path = os.path.join(self._snapshots, snapshot.id)
+        if os.path.exists(path):
             return
-        _unlink(target)
-        why = finished.complaint or "not done in time"
-        if clone == "always":
-            why = f"a guest has it, and the file system did not clone it: detach it first ({why})"
-        raise DriverFailure(what=f"copy {os.path.basename(source)}: {why}")
+        lent, size = self._lent(place), int(place["bytes"])
+        size_gb = max(snapshot.size_gb, -(-size // GIB))
+        with self._room_for(path, size_gb):
+            _require_whole(lent)
+            _unlink(path + UNFINISHED)
+            _resize(path + UNFINISHED, size)
+            # Opened as what it is, whatever is written into it: no format is guessed, no other file named.
+            opened = {"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": lent}}
+            convert = ("convert", "-q", "-n", "--target-is-zero", "-O", "raw", "json:" + json.dumps(opened))
+            yield self._slots.run(self._image_tool, *convert, path + UNFINISHED)
+            _resize(path + UNFINISHED, size_gb * GIB)
+            yield self._finish(path)
+
+    @inlineCallbacks
+    def _take_quiet(self, snapshot: SnapshotOrder, place: dict[str, str]) -> Generator[Deferred[Any], Any, None]:
+        path = os.path.join(self._snapshots, snapshot.id)
+        if os.path.exists(path):
+            return
+        if place["given"] != str(self._given[snapshot.volume]):
+            raise DriverFailure(what=f"{snapshot.volume} was given to a guest before it was copied")
+        source = self._there(self._volumes, "volume", snapshot.volume)
+        with self._room_for(path, os.path.getsize(source) // GIB):
+            yield self._copy_unused(source, path)
+            yield self._finish(path)
+
+    def _lent(self, place: dict[str, str]) -> str:
+        """The path of a place, which is one of ours."""
+        path = os.path.join(self._snapshots, os.path.basename(place["path"]))
+        if not path.endswith(UNFINISHED):
+            raise DriverFailure(what=f"{place['path']} was never lent")
+        return path
+
+    @inlineCallbacks
+    def _image_tool(self, *arguments: str) -> Generator[Deferred[Any], Any, None]:
+        finished = yield self._commands.run(["qemu-img", *arguments])
+        if finished.status == NOT_THERE:
+            raise DriverFailure(what="qemu-img is not installed; it is in Debian's package qemu-utils")
+        if finished.status != 0:
+            raise DriverFailure(what=f"qemu-img {arguments[0]}: {finished.complaint or 'not done in time'}")
 
     @inlineCallbacks
     def _finish(self, path: str) -> Generator[Deferred[Any], Any, None]:
@@ -302,12 +388,25 @@ def _sizes(directory: str) -> dict[str, int]:
         return {each.name: each.stat().st_size // GIB for each in found if not each.name.endswith(UNFINISHED)}
 
 
-def _resize(path: str, size_gb: int) -> None:
-    """Have a file of this size, made if need be; zeros follow what is there."""
+def _require_whole(path: str) -> None:
+    """
+    @raise DriverFailure: a qcow2 is none, or names other files.
+    """
+    try:
+        with open(path, "rb") as opened:
+            format = disk_format(opened.read(NEEDED), os.fstat(opened.fileno()).st_size)
+    except (OSError, InvalidValue) as error:
+        raise DriverFailure(what=f"the copy can't be used: {error}") from error
+    if format != "qcow2":
+        raise DriverFailure(what=f"the copy is {format}")
+
+
+def _resize(path: str, size: int) -> None:
+    """Have a file of so many bytes, made if need be; zeros follow what is there."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, size_gb * GIB)
+            os.ftruncate(descriptor, size)
             os.fchmod(descriptor, 0o600)
         finally:
             os.close(descriptor)

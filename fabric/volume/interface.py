@@ -185,7 +185,8 @@ class IVolumeDriver(Interface):
 
     def export(id: str, host: str, order: int) -> Deferred[dict[str, str]]:
         """
-        Let one compute host use it, and no other any more.
+        Let one compute host use it, and no other any more.  Does not wait for
+        a copy of it: one that needs it unused is broken off.
 
         @param order: is kept with the volume; an older one than that is
             refused.
@@ -208,7 +209,35 @@ class IVolumeDriver(Interface):
 
         @raise NotFound: what is to be copied is not here.
         @raise NoCapacity: the host has no room for it.
+        @raise InUse: a compute host has the volume, C{by}, and nobody but
+            that can copy it as it is at one moment: L{lend} it a place.
         """
+
+    def lend(snapshot: SnapshotOrder, size: int = 0) -> Deferred[dict[str, str]]:
+        """
+        Have a new, empty place into which the host that has the volume copies
+        it.  A restart of this driver takes it away.
+
+        @param size: bytes that the guest sees of the volume; 0 for all of it.
+        @return: how that host's compute driver reaches it, C{{"kind": …}} and
+            what that kind needs, C{"bytes"} among it.
+        @raise NotFound: the volume is not here.
+        """
+
+    def take(snapshot: SnapshotOrder, place: dict[str, str], copied: bool) -> Deferred[None]:
+        """
+        Have a snapshot of what was copied into a place.  Nothing when it is
+        there.
+
+        @param copied: False when that host found that no guest runs with the
+            volume; then it is copied here.
+        @raise DriverFailure: it was exported since the place was lent, and so
+            may be written to.
+        @raise NotFound, NoCapacity: as of L{snapshot}.
+        """
+
+    def drop_lent(place: dict[str, str]) -> Deferred[None]:
+        """A place is of no use any more; nothing when it is not there."""
 
     def delete_snapshot(id: str) -> Deferred[None]:
         """

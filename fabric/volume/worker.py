@@ -4,7 +4,9 @@ The volume worker: carries out the orders to one volume host, and reports.
 Orders about one volume or snapshot are carried out one after the other.  Every
 order may come twice or late; one that is older than what was done with its
 volume is dropped.  A message is done with when its reports are confirmed, so
-what a crash interrupts comes again.
+what a crash interrupts comes again.  But for snapshots that another host has to
+copy: nobody's message waits for that, and the controller asks again for what is not
+reported.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fabric.cloud.interface import ICloudWorker
-from fabric.errors import DriverFailure, FabricError
+from fabric.errors import DriverFailure, FabricError, InUse
 from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import decode, encode
 from fabric.rpc.interface import Address, Context, IQueue
@@ -37,6 +39,7 @@ from fabric.volume.interface import (
     VolumeOrder,
     VolumeReport,
 )
+from fabric.volume.lending import Lending
 
 NOBODY = Context()
 """The context of work that no message asked for."""
@@ -52,6 +55,9 @@ TRIES = (0.5, 2.0)
 
 REMEMBERED = 10_000
 """Things that were deleted of which the last order is remembered."""
+
+LENT = "lent"
+"""Of a report that nobody is told: another host has to copy it."""
 
 Order = TypeVar("Order", VolumeOrder, SnapshotOrder, Named)
 Report = VolumeReport | SnapshotReport
@@ -76,6 +82,8 @@ class VolumeWorker:
         self._turns = Turns(clock)
         self._gone: OrderedDict[str, int] = OrderedDict()
         self._in_hand: set[tuple[Any, Any]] = set()
+        self._lending = Lending(driver, queue, clock)
+        self._lent: set[str] = set()
 
     @inlineCallbacks
     def adopt(self) -> Generator[Deferred[Any], Any, None]:
@@ -113,7 +121,10 @@ class VolumeWorker:
         """See L{IVolumeWorker.snapshot}."""
         orders = [decode(SnapshotOrder, each) for each in snapshots]
         reports = yield self._each(orders, context, self._snapshot)
-        yield self._report_snapshots(reports, context)
+        for report in reports:
+            if report.state == LENT:
+                self._lend(next(order for order in orders if order.id == report.id), report.message, context)
+        yield self._report_snapshots([report for report in reports if report.state != LENT], context)
 
     @inlineCallbacks
     def delete_snapshots(
@@ -129,9 +140,8 @@ class VolumeWorker:
         self, id: str, host: str, order: int, context: Context = NOBODY
     ) -> Generator[Deferred[Any], Any, dict[str, str]]:
         """See L{IVolumeWorker.export}."""
-        connection = yield self._turns.run(
-            id, lambda: in_time(self._driver.export(id, host, order), DRIVER_SECONDS, self._clock)
-        )
+        # Not in the volume's turn: a guest that starts does not wait for a copy of its volume.
+        connection = yield in_time(self._driver.export(id, host, order), DRIVER_SECONDS, self._clock)
         self._faults.reach("volume.exported")
         self.log.info("{request_id}: {id} is for {host} now", request_id=context.request_id, id=id, host=host)
         return connection  # type: ignore[no-any-return]
@@ -141,7 +151,7 @@ class VolumeWorker:
         self, id: str, host: str, order: int, context: Context = NOBODY
     ) -> Generator[Deferred[Any], Any, None]:
         """See L{IVolumeWorker.unexport}."""
-        yield self._turns.run(id, lambda: in_time(self._driver.unexport(id, host, order), DRIVER_SECONDS, self._clock))
+        yield in_time(self._driver.unexport(id, host, order), DRIVER_SECONDS, self._clock)
         self._faults.reach("volume.unexported")
 
     def describe(self, context: Context = NOBODY) -> Deferred[dict[str, Any]]:
@@ -182,10 +192,40 @@ class VolumeWorker:
     def _snapshot(self, order: SnapshotOrder) -> Generator[Deferred[Any], Any, SnapshotReport]:
         try:
             yield self._trying(lambda: self._driver.snapshot(order))
+        except InUse as error:
+            return SnapshotReport(order.id, order.order, LENT, error.by)
         except FabricError as error:
             return SnapshotReport(order.id, order.order, "failed", _sentence(error))
         self._faults.reach("volume.snapshot_made")
         return SnapshotReport(order.id, order.order, "completed")
+
+    def _lend(self, order: SnapshotOrder, host: str, context: Context) -> None:
+        """Have a host copy what it has, once; what is reported then."""
+        if order.id not in self._lent:
+            self._lent.add(order.id)
+            work = self._copied_by(order, host, context).addErrback(self._broken, order.id, context)
+            work.addBoth(lambda _: self._lent.discard(order.id))
+
+    @inlineCallbacks
+    def _copied_by(self, order: SnapshotOrder, host: str, context: Context) -> Generator[Deferred[Any], Any, None]:
+        report = SnapshotReport(order.id, order.order, "completed")
+        try:
+            if not (yield self._lending.made(order, host, partial(self._if_wanted, order), context)):
+                return
+        except FabricError as error:
+            report = SnapshotReport(order.id, order.order, "failed", _sentence(error))
+        self._faults.reach("volume.snapshot_made")
+        yield self._report_snapshots([report], context)
+
+    def _if_wanted(self, order: SnapshotOrder, work: Callable[[], Deferred[None]]) -> Deferred[bool]:
+        """See L{fabric.volume.lending.InTurn}."""
+
+        def act() -> Deferred[bool]:
+            if order.order < self._gone.get(order.id, 0):
+                return succeed(False)
+            return work().addCallback(lambda _: True)
+
+        return self._turns.run_all(_things(order), act)
 
     @inlineCallbacks
     def _delete_snapshot(self, order: Named) -> Generator[Deferred[Any], Any, SnapshotReport]:

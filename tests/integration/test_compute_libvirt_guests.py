@@ -20,6 +20,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from fabric.cloud.interface import ICloudWorker
+from fabric.command import Commands
 from fabric.compute.interface import DiskOrder
 from fabric.compute.worker import ComputeWorker
 from fabric.errors import DriverFailure, WrongState
@@ -27,12 +28,17 @@ from fabric.rpc.interface import Address
 from fabric.rpc.local import LocalQueue
 from fabric.testing.processes import SOURCES
 from fabric.testing.tgtd import PASSWORD, USER, PrivateTgtd
+from fabric.volume.files import FileVolumes
+from fabric.volume.interface import SnapshotOrder, VolumeOrder
 from tests.integration.libvirt_guests import RACK, LibvirtFixtures
 from tests.unit.test_compute_worker import Controller
 
 TOLD = 60.0
 """Seconds within which the watcher hears of a guest.  It hears as soon as libvirt says so, which on a machine
 that is not busy takes it less than one."""
+
+LAST = (1 << 30) // 512 - 8
+"""A sector at the end of a volume."""
 
 POWER = b"FABRIC power button"
 UP = b"FABRIC disk added vda"
@@ -403,6 +409,116 @@ class FilesTests(LibvirtFixtures, TestCase):
         copy = self.machine(2)
         yield self.driver.spawn(copy)
         yield self.said(copy.id, UP)
+
+
+class CopyTests(LibvirtFixtures, TestCase):
+    """
+    Volumes copied while guests write to them.
+    """
+
+    booted = frozenset({"test_one_moment"})
+
+    @inlineCallbacks
+    def setUp(self):
+        """A guest with a volume that is full of something, and the volume's host."""
+        yield super().setUp()
+        self.volumes = FileVolumes(str(Path(self.place, "v").absolute()), ("here",), Commands(reactor), reactor, 10)
+        yield self.volumes.start()
+        self.addCleanup(self.volumes.stop)
+        self.order = self.machine(1)
+        yield self.volumes.create(VolumeOrder("vol-1", 1))
+        connection = yield self.volumes.export("vol-1", "here", 2)
+        self.path = Path(connection["path"])
+        with open(self.path, "r+b") as file:
+            file.seek(1 << 20)
+            file.write(os.urandom(1 << 20) * 256)
+        self.disk = DiskOrder("vol-1", self.order.id, "/dev/sdf", "here", 2, connection=connection)
+        yield self.driver.spawn(attrs.evolve(self.order, disks=(self.disk,)))
+        self.snapshot = SnapshotOrder("snap-1", "vol-1", 1)
+
+    def written(self, path):
+        """The numbers that a guest wrote last to the beginning and to the end."""
+        with open(path, "rb") as file:
+            first = file.read(10)
+            file.seek(LAST * 512)
+            return int(first.strip(b"\0") or 0), int(file.read(10).strip(b"\0") or 0)
+
+    def type(self, text):
+        """Type something at the guest's console, which stays open: qemu looks once a second whether it is."""
+        terminal = os.open(self.libvirtd.virsh("ttyconsole", self.order.id).strip(), os.O_RDWR | os.O_NOCTTY)
+        self.addCleanup(os.close, terminal)
+        os.write(terminal, text.encode() + b"\r")
+
+    @inlineCallbacks
+    def test_one_moment(self):
+        """
+        A copy has what a guest wrote before a moment, and nothing of what it
+        wrote later, though it goes on writing; what comes of it is the volume
+        host's own file, and takes the room that was written to.
+        """
+        yield self.said(self.order.id, b"FABRIC disk added vdb")
+        yield self.said(self.order.id, b"guest# ")
+        put = "echo 000000000$i | tail -c 11 | dd of=/dev/vdb bs=512 conv=notrunc,fsync seek="
+        loop = f"i=0; while :; do i=$((i+1)); {put}0; {put}{LAST}; done 2>/dev/null &"
+        yield deferToThread(self.type, loop)
+        yield self.until(lambda: self.written(self.path)[1] > 2)
+        place = yield self.volumes.lend(self.snapshot)
+        copying = self.driver.copy_disk(self.order.id, "vol-1", place)
+        other = self.driver.copy_disk(self.order.id, "vol-1", (yield self.volumes.lend(self.snapshot)))
+        before = self.written(self.path)[0]
+        answer = yield copying
+        after = self.written(self.path)[0]
+        self.assertEqual(answer, {"state": "copied"})
+        yield self.volumes.take(self.snapshot, place, True)
+        copy = Path(self.place, "v", "snapshots", "snap-1")
+        first, last = self.written(copy)
+        self.assertIn(first - last, (0, 1))
+        self.assertTrue(before <= first < after, (before, first, last, after))
+        self.assertEqual((copy.stat().st_mode & 0o777, copy.stat().st_size), (0o600, 1 << 30))
+        self.assertTrue(256 << 20 <= copy.stat().st_blocks * 512 < 300 << 20, copy.stat())
+        with open(copy, "rb") as mine, open(self.path, "rb") as its:
+            for file in (mine, its):
+                file.seek(1 << 20)
+            self.assertEqual(mine.read(256 << 20), its.read(256 << 20))
+        self.assertEqual((yield other), {"state": "copied"})
+
+    @inlineCallbacks
+    def test_stopped(self):
+        """A guest may be stopped while its volume is copied: then there is no copy; nobody writes to it any more."""
+        place = yield self.volumes.lend(self.snapshot)
+        copying = self.driver.copy_disk(self.order.id, "vol-1", place)
+        failure = self.assertFailure(copying, DriverFailure, WrongState)
+        yield deferLater(reactor, 0.05)
+        yield self.driver.shut_down(self.order.id, True, 3)
+        yield failure
+        answer = yield self.driver.copy_disk(self.order.id, "vol-1", place)
+        self.assertEqual(answer, {"state": "quiet"})
+
+    @inlineCallbacks
+    def test_another_size(self):
+        """A guest whose volume has grown meanwhile sees it as it was: that is told."""
+        yield self.volumes.grow(VolumeOrder("vol-1", 2))
+        answer = yield self.driver.copy_disk(self.order.id, "vol-1", (yield self.volumes.lend(self.snapshot)))
+        self.assertEqual(answer, {"state": "size", "bytes": str(1 << 30)})
+        place = yield self.volumes.lend(self.snapshot, 1 << 30)
+        answer = yield self.driver.copy_disk(self.order.id, "vol-1", place)
+        self.assertEqual(answer, {"state": "copied"})
+
+    @inlineCallbacks
+    def test_killed(self):
+        """A copy that an earlier life of the service began is in nobody's way."""
+        place = yield self.volumes.lend(self.snapshot)
+        self.driver.copy_disk(self.order.id, "vol-1", place).addErrback(lambda _: None)
+        yield self.until(lambda: deferToThread(self.libvirtd.virsh, "domjobinfo", self.order.id).addCallback(_busy))
+        later = self.make_driver()
+        yield later.start(self.watcher)
+        self.addCleanup(later.stop)
+        answer = yield later.copy_disk(self.order.id, "vol-1", (yield self.volumes.lend(self.snapshot)))
+        self.assertEqual(answer, {"state": "copied"})
+
+
+def _busy(told):
+    return "None" not in told.splitlines()[0]
 
 
 class IscsiTests(LibvirtFixtures, TestCase):

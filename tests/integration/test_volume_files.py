@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.trial.unittest import TestCase
 
 from fabric.command import Commands
-from fabric.errors import DriverFailure, NoCapacity
+from fabric.errors import DriverFailure, InUse, NoCapacity
 from fabric.testing.volume import COPY, ONE, SNAPSHOT, TWO, VolumeDriverContract
 from fabric.volume.files import UNFINISHED, FileVolumes
 from fabric.volume.interface import IVolumeDriver, VolumeOrder
@@ -84,18 +84,104 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
 
     @inlineCallbacks
     def test_snapshot_in_use(self) -> Steps:
-        """While a guest has a volume its snapshot is of one moment, or there is none."""
+        """While a guest has a volume its snapshot is of one moment, or it is said who can make one."""
         yield self.driver.create(ONE)
         yield self.driver.export(ONE.id, "a", 1)
         try:
             yield self.driver.snapshot(SNAPSHOT)
-        except DriverFailure as error:
-            self.assertIn("detach it first", error.what)
-            holdings = yield self.driver.describe()
-            self.assertEqual(holdings.snapshots, ())
-            self.assertEqual(os.listdir(os.path.join(self.directory, "snapshots")), [])
+        except InUse as error:
+            self.assertEqual((error.id, error.by), (ONE.id, "a"))
+            self.assertEqual(self.snapshots(), [])
         else:
             yield self.assertSnapshots(SNAPSHOT)
+
+    def snapshots(self) -> list[str]:
+        """All files of snapshots."""
+        return os.listdir(os.path.join(self.directory, "snapshots"))
+
+    @inlineCallbacks
+    def lent(self, size: int = 0) -> Generator[Deferred[Any], Any, dict[str, str]]:
+        """A place for a snapshot of a volume that a guest has."""
+        yield self.driver.create(ONE)
+        yield self.write(self.driver, ONE.id, "old")
+        yield self.driver.export(ONE.id, "a", 1)
+        return (yield self.driver.lend(SNAPSHOT, size))  # type: ignore[no-any-return]
+
+    @inlineCallbacks
+    def qemu_img(self, *arguments: str) -> Steps:
+        """What qemu, or a guest that broke out of it, does to a file."""
+        finished = yield Commands(reactor).run(["qemu-img", *arguments])
+        self.assertEqual(finished.status, 0, finished)
+
+    @inlineCallbacks
+    def test_taken(self) -> Steps:
+        """What a host copied into its place is a snapshot, sparse and private; nothing else is left of it."""
+        place = yield self.lent()
+        self.assertEqual(os.stat(place["path"]).st_mode & 0o777, 0o600)
+        yield self.qemu_img("convert", "-n", "-f", "raw", "-O", "qcow2", self.path(ONE.id), place["path"])
+        for _ in range(2):
+            yield self.driver.take(SNAPSHOT, place, True)
+        yield self.driver.drop_lent(place)
+        yield self.assertSnapshots(SNAPSHOT)
+        self.assertEqual(self.snapshots(), [SNAPSHOT.id])
+        found = os.stat(os.path.join(self.directory, "snapshots", SNAPSHOT.id))
+        self.assertEqual((found.st_mode & 0o777, found.st_blocks * 512 < 1 << 20), (0o600, True))
+        yield self.driver.create(COPY)
+        yield self.assertContent(COPY.id, "old")
+
+    @inlineCallbacks
+    def test_taken_smaller(self) -> Steps:
+        """A guest that sees less of its volume than there is has that copied; zeros follow."""
+        place = yield self.lent(1 << 20)
+        yield self.driver.take(SNAPSHOT, place, True)
+        yield self.assertSnapshots(SNAPSHOT)
+
+    @inlineCallbacks
+    def test_taken_hostile(self) -> Steps:
+        """A copy that names other files of the host is not opened."""
+        place = yield self.lent()
+        secret = os.path.abspath(self.path("secret"))
+        with open(secret, "wb") as opened:
+            opened.write(b"secret".ljust(1 << 20, b"\0"))
+        path = place["path"]
+        for odd in (("-F", "raw", "-b", secret), ("-o", f"data_file={secret},data_file_raw=on")):
+            yield self.qemu_img("create", "-q", "-f", "qcow2", *odd, path, "1M")
+            yield self.assertFailure(self.driver.take(SNAPSHOT, place, True), DriverFailure)
+        for content in (b"raw", b""):
+            with open(path, "wb") as opened:
+                opened.write(content)
+            yield self.assertFailure(self.driver.take(SNAPSHOT, place, True), DriverFailure)
+        yield self.assertSnapshots()
+
+    @inlineCallbacks
+    def test_lent_elsewhere(self) -> Steps:
+        """Only what was lent is taken, or removed."""
+        place = yield self.lent()
+        for path in (self.path(ONE.id), f"../volumes/{ONE.id}", SNAPSHOT.id):
+            odd = place | {"path": path}
+            yield self.assertFailure(self.driver.drop_lent(odd), DriverFailure)
+            yield self.assertFailure(self.driver.take(SNAPSHOT, odd, True), DriverFailure)
+        self.assertTrue(os.path.exists(self.path(ONE.id)))
+
+    @inlineCallbacks
+    def test_lent_and_killed(self) -> Steps:
+        """A place that was lent before a crash is gone after it, whoever writes to it still."""
+        yield self.lent()
+        yield self.driver.stop()
+        self.driver = self.make_driver()
+        yield self.driver.start()
+        self.assertEqual(self.snapshots(), [])
+
+    @inlineCallbacks
+    def test_quiet(self) -> Steps:
+        """What a host has of which no guest runs is copied, unless it was given to one since it was asked for."""
+        place = yield self.lent()
+        yield self.driver.export(ONE.id, "a", 1)
+        yield self.assertFailure(self.driver.take(SNAPSHOT, place, False), DriverFailure)
+        place = yield self.driver.lend(SNAPSHOT)
+        yield self.driver.take(SNAPSHOT, place, False)
+        yield self.driver.create(COPY)
+        yield self.assertContent(COPY.id, "old")
 
     @inlineCallbacks
     def test_answers_last(self) -> Steps:
@@ -136,7 +222,7 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
     def test_given_up(self) -> Steps:
         """
         A copy that nobody waits for any more is not begun a second time while
-        it is written, and nobody writes to its volume before it is over.
+        it is written.
         """
         yield self.driver.create(ONE)
         begun, go = self.held_back()
@@ -146,12 +232,21 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
         again, late = self.driver.snapshot(SNAPSHOT), self.driver.delete_snapshot(SNAPSHOT.id)
         late.cancel()
         yield self.assertFailure(late, CancelledError)
-        yield self.assertFailure(self.driver.export(ONE.id, "a", 1), DriverFailure)
         go.callback(None)
         yield again
         self.assertEqual(len(begun), 1)
         yield self.assertSnapshots(SNAPSHOT)
+
+    @inlineCallbacks
+    def test_given_meanwhile(self) -> Steps:
+        """A volume that is copied is given to a guest at once: what was copied till then is no snapshot."""
+        yield self.driver.create(ONE)
+        self.held_back()
+        copying = self.driver.snapshot(SNAPSHOT)
         yield self.driver.export(ONE.id, "a", 1)
+        yield self.assertFailure(copying, DriverFailure)
+        yield self.assertSnapshots()
+        self.assertEqual(self.snapshots(), [])
 
     @inlineCallbacks
     def test_not_behind_a_copy(self) -> Steps:

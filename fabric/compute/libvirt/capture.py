@@ -1,5 +1,8 @@
 """
-A guest's own disk copied, to become an image.
+A guest's own disk copied, to become an image; and its volumes, to become snapshots.
+
+qemu copies a disk as it is at the moment when that begins, while the guest writes
+on, and one disk of a guest at a time.
 """
 
 from __future__ import annotations
@@ -14,12 +17,16 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from fabric.compute.libvirt import guests
 from fabric.compute.libvirt.connection import Connection
+from fabric.compute.libvirt.domain import alias_of
 from fabric.compute.libvirt.files import Store
 from fabric.compute.libvirt.power import Power
 from fabric.errors import DriverFailure, NotFound
 
 SECONDS = 1500.0
 """Longest copy of a disk."""
+
+VOLUME_SECONDS = 3600.0
+"""Longest copy of a volume, for which nobody waits."""
 
 LOOK = 2.0
 """Seconds between looks whether a copy is done; its end is news, too."""
@@ -58,6 +65,47 @@ class Capture:
         return f"captured/{image}"
 
     @inlineCallbacks
+    def begin(
+        self, id: str, volume: str, place: dict[str, str]
+    ) -> Generator[Deferred[Any], Any, tuple[dict[str, str], int]]:
+        """
+        Begin to copy a volume into a place.
+
+        @return: C{{"state": "copying"}} and what L{finish} is to be told; or
+            what is the case instead.
+        """
+        found = yield self._connection.call(guests.look, id)
+        if found is None or found.domain.state != "running":
+            if found is not None and found.domain.condition == "suspended":
+                raise DriverFailure(what=f"{id} is suspended; it is to be resumed or stopped first")
+            return {"state": "quiet"}, 0
+        name = found.live.get(alias_of(volume), "")
+        if not name:
+            return {"state": "quiet"}, 0
+        size = yield self._connection.call(_end_and_measure, id, name)
+        if size != int(place["bytes"]):
+            return {"state": "size", "bytes": str(size)}, 0
+        life = yield self._connection.call(_begin, id, name, place["path"])
+        return {"state": "copying"}, life
+
+    @inlineCallbacks
+    def finish(self, id: str, life: int) -> Generator[Deferred[Any], Any, dict[str, str]]:
+        """
+        Wait until what was begun is over.
+
+        @raise DriverFailure: it failed, as when the guest was stopped.
+        """
+
+        @inlineCallbacks
+        def done() -> Generator[Deferred[Any], Any, bool]:
+            return (yield self._connection.call(_done, id, life))  # type: ignore[no-any-return]
+
+        if not (yield self._power.until(id, VOLUME_SECONDS, done, LOOK)):
+            yield self._connection.call(_abort, id)
+            raise DriverFailure(what=f"a volume of {id} was not copied within {VOLUME_SECONDS:g} s")
+        return {"state": "copied"}
+
+    @inlineCallbacks
     def _copy(self, id: str, target: str) -> Generator[Deferred[Any], Any, None]:
         found = yield self._connection.call(guests.look, id)
         if found is None:
@@ -69,11 +117,11 @@ class Capture:
         size = yield self._connection.call(_end_and_measure, id, name)
         # Made by us, so that it is ours again when libvirt, which lends it to the guest's account, is done.
         yield self._connection.work(self._store.blank, part, size)
-        yield self._connection.call(_begin, id, name, part)
+        life = yield self._connection.call(_begin, id, name, part)
 
         @inlineCallbacks
         def done() -> Generator[Deferred[Any], Any, bool]:
-            return (yield self._connection.call(_done, id))  # type: ignore[no-any-return]
+            return (yield self._connection.call(_done, id, life))  # type: ignore[no-any-return]
 
         if not (yield self._power.until(id, SECONDS, done, LOOK)):
             yield self._connection.call(_abort, id)
@@ -93,8 +141,12 @@ def _end_and_measure(connection: Any, id: str, name: str) -> int:
     return int(domain.blockInfo(name)[0])
 
 
-def _begin(connection: Any, id: str, name: str, path: str) -> None:
-    """Have qemu copy the disk as it is now, while the guest writes on, to a file that is there."""
+def _begin(connection: Any, id: str, name: str, path: str) -> int:
+    """
+    Have qemu copy the disk as it is now, while the guest writes on, to a file that is there.
+
+    @return: a number that the guest has until it is stopped.
+    """
     domain = guests.running(connection, id)
     _abort(connection, id)
     backup = Element("domainbackup", mode="push")
@@ -107,18 +159,22 @@ def _begin(connection: Any, id: str, name: str, path: str) -> None:
             SubElement(disk, "target", file=path)
     flags = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
     domain.backupBegin(tostring(backup, encoding="unicode"), None, flags)
+    return int(domain.ID())
 
 
-def _done(connection: Any, id: str) -> bool:
+def _done(connection: Any, id: str, life: int) -> bool:
     """
-    @raise DriverFailure: it failed.
+    @raise DriverFailure: it failed, or the guest was stopped.
     """
     domain = guests.running(connection, id)
+    if domain.ID() != life:
+        raise DriverFailure(what=f"{id} was stopped while its disk was copied")
     if domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
         return False
     outcome = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED)
-    if not outcome.get("success", True) or outcome.get("errmsg"):
-        raise DriverFailure(what=f"the disk of {id} was not copied: {outcome.get('errmsg', 'qemu failed')}")
+    ended = outcome.get("type") == libvirt.VIR_DOMAIN_JOB_COMPLETED
+    if not ended or not outcome.get("success", True) or outcome.get("errmsg"):
+        raise DriverFailure(what=f"the disk of {id} was not copied: {outcome.get('errmsg', 'qemu broke it off')}")
     return True
 
 
