@@ -40,7 +40,10 @@ TAGGABLE: tuple[type[Record], ...] = (
     Address,
 )
 MOST = 50
-"""Tags that one thing may have."""
+"""Tags that one thing may have, besides the cloud's own."""
+
+RESERVED = "aws:"
+"""How the keys of tags begin that the cloud gives, and nobody else may give or take away."""
 
 RULE = "rule"
 """The kind of what has its tags in a group's record."""
@@ -69,8 +72,9 @@ class Tags:
 
         def merged(before: Mapping[str, str]) -> dict[str, str]:
             result = dict(before) | dict(tags)
-            if len(result) > MOST:
-                raise LimitExceeded("tags", MOST, len(before), len(result))
+            count = sum(not reserved(key) for key in result)
+            if count > MOST:
+                raise LimitExceeded("tags", MOST, len(before), count)
             return result
 
         return until_written(lambda: self._change(caller, ids, merged))
@@ -78,18 +82,19 @@ class Tags:
     def delete(self, caller: Caller, ids: Sequence[str], keys: Sequence[tuple[str, str | None]]) -> Deferred[None]:
         """
         Remove tags: those of a key, only with the given value unless it is
-        None; all of them when C{keys} is empty.  Absent ones are no error.
+        None; all but the cloud's own when C{keys} is empty.  Absent ones are
+        no error.
 
         @raise NotFound: a thing is not there or not the caller's.
         """
-        wanted = dict(keys)
+        wanted: dict[str, set[str | None]] = {}
+        for key, value in keys:
+            wanted.setdefault(key, set()).add(value)
 
         def remaining(before: Mapping[str, str]) -> dict[str, str]:
             if not wanted:
-                return {}
-            return {
-                key: value for key, value in before.items() if key not in wanted or wanted[key] not in (None, value)
-            }
+                return {key: value for key, value in before.items() if reserved(key)}
+            return {key: value for key, value in before.items() if wanted.get(key, set()).isdisjoint((None, value))}
 
         return until_written(lambda: self._change(caller, ids, remaining))
 
@@ -154,6 +159,13 @@ class Tags:
                 return _nothing()
             return self._store.records(cls, Query(cls.kind, (caller.project,), tuple(facets), ids))
         return self._store.records(cls, Query(cls.kind, (caller.project,), tuple(facets), cursor=cursor))
+
+
+def reserved(key: str) -> bool:
+    """
+    Whether only the cloud itself gives tags of this key.
+    """
+    return key.lower().startswith(RESERVED)
 
 
 def _nothing() -> Deferred[Page]:

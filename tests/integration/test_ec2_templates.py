@@ -274,6 +274,19 @@ class LaunchTests(TemplateCase):
         self.assertEqual(record.tags, {"aws:ec2launchtemplate:id": self.id, "aws:ec2launchtemplate:version": "1"})
 
     @inlineCallbacks
+    def test_own_tags(self) -> Steps:
+        """The tags that tell the template are no user's: they count for nothing, and are not deleted with the rest."""
+        own = {"aws:ec2launchtemplate:id": self.id, "aws:ec2launchtemplate:version": "1"}
+        tags = [{"Key": f"k{n}", "Value": ""} for n in range(50)]
+        specification = [{"ResourceType": "instance", "Tags": tags}]
+        record = yield self.launch({"LaunchTemplateName": "web"}, TagSpecifications=specification)
+        yield self.ask("CreateTags", Resources=[record.id], Tags=[{"Key": "k1", "Value": "changed"}])
+        yield self.refused("TagLimitExceeded", "CreateTags", Resources=[record.id], Tags=[{"Key": "l", "Value": ""}])
+        yield self.ask("DeleteTags", Resources=[record.id])
+        [stored] = yield self.store.read(Instance, [record.id])
+        self.assertEqual(stored.record.tags, own)
+
+    @inlineCallbacks
     def test_request_wins(self) -> Steps:
         """What the request names is the request's; versions are by number or alias, the default without."""
         tags = [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "template"}]}]

@@ -10,11 +10,11 @@ from typing import Any
 from fabric.api.ec2.actions.refusals import invalid, missing, unsupported
 from fabric.api.ec2.errors import EC2Error
 from fabric.api.ec2.wire.answers import can_say
+from fabric.cloud.tags import RESERVED, reserved
 
 MOST_TAGS = 50
 LONGEST_KEY = 128
 LONGEST_VALUE = 256
-RESERVED = "aws:"
 
 ELSEWHERE = ("network-interface", "snapshot", "spot-instances-request")
 """What EC2 tags as it makes something else, and this cloud does not."""
@@ -56,7 +56,7 @@ def check_key(key: str) -> None:
         raise invalid("Tag key cannot be null or empty")
     if len(key) > LONGEST_KEY:
         raise invalid(f"Tag key exceeds the maximum length of {LONGEST_KEY} characters")
-    if key.lower().startswith(RESERVED):
+    if reserved(key):
         raise invalid(f"Tag keys starting with '{RESERVED}' are reserved for internal use")
     _check_shown(key)
 
