@@ -64,6 +64,9 @@ class Parts:
         self.unsound.discard(wanted.network)
         return new
 
+    def finish(self, wanted):
+        """As links."""
+
     def join(self, wanted, taps):
         """As links."""
         self.joined[wanted.network] = list(taps)

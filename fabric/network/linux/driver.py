@@ -265,6 +265,8 @@ class LinuxNetwork:
             self._filtered = host
             self._parted()
         failures |= yield self._leases.ensure(ready, host.ports.values(), frozenset(self._anew), self._in_thread)
+        if new := [each for id, each in wanted.items() if id in self._anew and id not in failures]:
+            failures |= yield self._in_thread(self._finish, new)
         self._anew.intersection_update(failures)
         yield self._answer_for(frozenset(host.floating))
         return failures
@@ -306,6 +308,16 @@ class LinuxNetwork:
             except DriverFailure as error:
                 failures[id] = error
                 self._anew.add(id)  # for it may have been made before that
+        return failures
+
+    def _finish(self, made: Sequence[Bridge]) -> Failures:
+        """In the thread: these are what their taps and DHCP servers know."""
+        failures: Failures = {}
+        for each in made:
+            try:
+                self._links.finish(each)
+            except DriverFailure as error:
+                failures[each.network] = error
         return failures
 
     @inlineCallbacks

@@ -42,6 +42,7 @@ class Leases:
         self._user = "root" if os.geteuid() == 0 else ""
         self._served: dict[str, tuple[NetworkOrder, dict[str, Plug]]] = {}
         self._lines: dict[str, Lines] = {}
+        self._unread: set[str] = set()
 
     @inlineCallbacks
     def ensure(
@@ -78,6 +79,7 @@ class Leases:
         """Serve this network no longer.  Nothing when it was not."""
         self._served.pop(network, None)
         self._lines.pop(network, None)
+        self._unread.discard(network)
         yield self._servers.remove(self._server(NetworkOrder(network, "0.0.0.0/0", "0.0.0.0")))
 
     def left(self) -> list[str]:
@@ -117,11 +119,12 @@ class Leases:
             except DriverFailure as error:
                 self.log.warn("{why}; its DHCP server is started anew, and so knows no leases", why=error)
                 forgets = False
-        changed = before != hosts or _read(its.names) != names
-        if changed:
+        if before != hosts or _read(its.names) != names:
+            self._unread.add(network.id)
             write_whole(its.hosts, hosts.encode())
             write_whole(its.names, names.encode())
-        yield self._servers.ensure(its, changed, anew or not forgets)
+        yield self._servers.ensure(its, network.id in self._unread, anew or not forgets)
+        self._unread.discard(network.id)
 
 
 def _read(path: str) -> str:

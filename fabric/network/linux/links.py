@@ -3,8 +3,9 @@ The links of a host's networks, made so, and only ours taken away.  Everything h
 
 Ours is what bears our mark as alias.  A bridge is made with the network's own
 MAC, and any other link with the parent and number that say whose it is; the
-alias follows in a second step, so what a crash left between them is known by
-those.
+alias follows, so what a crash left between them is known by those.  That of a
+bridge comes last of all, when its DHCP server is its own, too: one without it
+is not known to have one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 
 from fabric.errors import DriverFailure
 from fabric.network.linux.netlink import Link, Netlink, Sysctls, announce, release_lease
-from fabric.network.linux.plan import MARK, Bridge, Uplink
+from fabric.network.linux.plan import MARK, Bridge, Uplink, gateway_mac
 
 VXLAN_PORT = 4789
 """The UDP port of RFC 7348."""
@@ -60,7 +61,7 @@ class Links:
         """
         Have a bridge as it says, with what joins it to other hosts.
 
-        @return: whether there was none before.
+        @return: whether there was none before that was L{finished<finish>}.
         @raise DriverFailure: a link of that name is somebody else's, or the
             kernel refused.
         """
@@ -74,7 +75,16 @@ class Links:
         wrong = {} if link.mtu == bridge.mtu else {"mtu": bridge.mtu}
         if wrong or not link.up:
             self._netlink.change(link, state="up", **wrong)
-        return there is None
+        return link.alias != bridge.mark
+
+    def finish(self, bridge: Bridge) -> None:
+        """
+        Mark a bridge that L{ensure} made: all that it needs knows of it now.
+        Repeating is safe.
+        """
+        link = self._netlink.find(bridge.name)
+        if link is not None and link.alias != bridge.mark:
+            self._netlink.change(link, ifalias=bridge.mark)
 
     def intact(self, bridge: Bridge) -> bool:
         """
@@ -100,9 +110,10 @@ class Links:
 
     def remove(self, network: str) -> None:
         """
-        Have no link of this network; nothing for one that has none.
+        Have no link of this network, nor a bridge of its that was not finished;
+        nothing for one that has none.
         """
-        ours = [link for link in self._netlink.all() if link.alias == MARK + network]
+        ours = [link for link in self._netlink.all() if _is_of(network, link)]
         for link in ours:
             if link.kind == "bridge":
                 self._netlink.remove(link)
@@ -161,11 +172,11 @@ class Links:
         if link.alias or not half_made:
             whose = f"it is of network {link.alias.removeprefix(MARK)}" if link.alias.startswith(MARK) else "not ours"
             raise DriverFailure(f"network {bridge.network} needs the name {link.name}, but a link has it: {whose}")
-        self._netlink.change(link, ifalias=bridge.mark)
         if link.kind == "bridge":
             self._quiet(link.name, bool([each for each in bridge.addresses if ":" in each]))
         else:
             self._quiet(link.name, False)
+            self._netlink.change(link, ifalias=bridge.mark)
 
     def _quiet(self, name: str, v6: bool) -> None:
         """Nothing of the host's own on it but the gateway."""
@@ -198,8 +209,10 @@ class Links:
             if link is not None and link.alias == bridge.mark and not self._fits(uplink, link):
                 self._netlink.remove(link)  # made by other settings
                 link = None
-            link = link or self._add_uplink(uplink)
-            self._own(link, bridge, self._fits(uplink, link))
+            if link is None:
+                link = self._add_owned(bridge, uplink)
+            else:
+                self._own(link, bridge, self._fits(uplink, link))
             self._flood(uplink, link)
         if link.master not in (0, master.index):
             raise DriverFailure(f"interface {link.name} is in another bridge than {bridge.name}")
@@ -207,6 +220,18 @@ class Links:
         if wrong or link.master != master.index or not link.up:
             self._netlink.change(link, master=master.index, state="up", **wrong)
         return link
+
+    def _add_owned(self, bridge: Bridge, uplink: Uplink) -> Link:
+        """A new one; none when it can't be marked, since nobody would know whose it is."""
+        try:
+            made = self._add_uplink(uplink)
+            self._own(made, bridge, True)
+        except DriverFailure:
+            left = self._netlink.find(uplink.name)
+            if left is not None and not left.alias and self._fits(uplink, left):
+                self._netlink.remove(left)
+            raise
+        return made
 
     def _foreign(self, uplink: Uplink, link: Link | None, master: Link) -> Link:
         if link is None:
@@ -260,5 +285,10 @@ class Links:
         """What an earlier order or setting had made is no longer there."""
         kept = {link.index for link in keep}
         for link in self._netlink.all():
-            if link.alias == bridge.mark and link.index not in kept:
+            if _is_of(bridge.network, link) and link.index not in kept:
                 self._netlink.remove(link)
+
+
+def _is_of(network: str, link: Link) -> bool:
+    """Whether a link is a network's, also a bridge that was not finished."""
+    return link.alias == MARK + network or (link.kind, link.alias, link.mac) == ("bridge", "", gateway_mac(network))
