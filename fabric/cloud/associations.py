@@ -135,8 +135,15 @@ class Associations:
 
 
 def _here(instances: Sequence[Instance], host: str) -> list[Instance]:
-    """Those that the host has, or is about to have, running."""
-    return [each for each in instances if each.host == host and each.on_host and each.state in ("pending", "running")]
+    """
+    Those that the host has, or is about to have, running; not those that are
+    being moved, which may be gone, and their ports with them, when it hears.
+    """
+    return [
+        each
+        for each in instances
+        if each.host == host and each.on_host and each.state in ("pending", "running") and not each.migration
+    ]
 
 
 def _disagrees(address: Address, host: str, report: FloatingReport) -> bool:

@@ -147,6 +147,25 @@ class AdoptionTests(TestCase):
         self.assertEqual(instance.state, "running")
 
     @inlineCallbacks
+    def test_quiet(self) -> Test:
+        """A guest that its host stopped for a while runs for its user, also when the host begins anew and tells all."""
+        yield self.host.hypervisor.quiet(self.made.id, self.cloud.reactor.seconds() + 1.5)
+        yield self.host.stop()
+        host = self.cloud.add_host("node1", directory=self.host.directory)
+        yield host.services[1].worker.adopt()
+        states = []
+
+        @inlineCallbacks
+        def woken() -> Generator[Deferred[Any], Any, bool]:
+            [instance] = yield self.cloud.get(self.made.id)
+            [domain] = yield host.hypervisor.domains()
+            states.append((instance.state, domain.state))
+            return domain.state == "running"  # type: ignore[no-any-return]
+
+        yield self.cloud.until(woken)
+        self.assertEqual(set(states), {("running", "stopped"), ("running", "running")})
+
+    @inlineCallbacks
     def test_removed_late(self) -> Test:
         """The order to remove an old copy does nothing to what was brought up there since."""
         [domain] = yield self.host.hypervisor.domains()
@@ -202,6 +221,20 @@ class MoveTests(TestCase):
         """Whether the address is on no host, and state knows."""
         [stored] = yield self.cloud.store.read(Address, [self.address.id])
         return stored.record.settled and not (yield self.cloud.hosts["node1"].network.floating())
+
+    @inlineCallbacks
+    def test_has_left(self) -> Test:
+        """The port of one that has left its host, and of which nobody has said so yet, is not ordered there again."""
+        network = self.cloud.hosts["node1"].network
+        yield network.unplug([self.made.id])
+        yield self.cloud.assembly.worker.adopt_network("node1", [])
+        yield self.cloud.until(self.leads_there)
+        self.assertEqual((yield network.ports()), [])
+
+    @inlineCallbacks
+    def leads_there(self) -> Generator[Deferred[Any], Any, bool]:
+        """Whether the host has the floating address, as it was ordered last."""
+        return bool((yield self.cloud.hosts["node1"].network.floating()))
 
     @inlineCallbacks
     def test_is_over_in_time(self) -> Test:
