@@ -29,7 +29,7 @@ from fabric.testing.namespaces import Namespaces
 from fabric.testing.processes import SOURCES
 from fabric.testing.tunnel import Tunnel
 
-BOOT = 150.0
+BOOT = 300.0
 """Seconds that a guest may take to its last word on a busy machine without KVM."""
 
 FLOATING = "203.0.113.0/24"

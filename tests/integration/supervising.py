@@ -6,6 +6,7 @@ again, and is to die at all points at which it has not died yet.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 
 from fabric.testing.deployment import Deployment
@@ -59,8 +60,9 @@ class Supervisor:
                 self._start(process)
 
     def await_well(self) -> None:
-        """Start the dead until all are well."""
-        await_true(self._settled, "all are well")
+        """Start the dead until all are well, and all hosts, none of which is buried, have said so."""
+        began = time.time()
+        await_true(lambda: self._settled() and self._cloud.has_hosts(began), "all are well")
 
     def bury(self, names: Iterable[str]) -> None:
         """Kill these and let them be dead; start those that were let so before and are not named."""

@@ -5,6 +5,7 @@ C{kill -9} at every step of a floating address's life.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class AddressKillTests(TestCase):
     One deployment, two of each, through all of its deaths.
     """
 
-    timeout = 600
+    timeout = 1200
 
     def setUp(self) -> Deferred[None]:
         """Start everything."""
@@ -107,7 +108,8 @@ class AddressKillTests(TestCase):
             if service in disarmed | armed:
                 process.kill()
                 process.start({"faults": point} if service in armed else None)
-        await_true(self._settled, f"all are well, armed with {point}")
+        began = time.time()
+        await_true(lambda: self._settled() and self.cloud.has_hosts(began), f"all are well, armed with {point}")
         if point == "cloud.network_adopted":
             self._restart("cloud-network")
 

@@ -22,8 +22,8 @@ from tests.integration.host_tables import HostTables
 from tests.integration.rehearsing import FENCING, MIGRATIONS, PATIENCE, Stubborn, at_rest, services_at
 from tests.integration.supervising import Supervisor
 
-SETTINGS = BRISK | {"controller.service_down_time": "10", "controller.fence": "/bin/true"}
-"""A host is held to be dead only when nobody starts its services again."""
+SETTINGS = BRISK | {"controller.service_down_time": "20", "controller.fence": "/bin/true"}
+"""A host is fenced only when nobody starts its services again, which on a busy machine takes long."""
 
 MOVES = 12
 """How often an instance is moved at most until somebody has died at each point."""
@@ -37,7 +37,7 @@ class HostKillTests(TestCase):
     One deployment, two of each, through all of its deaths.
     """
 
-    timeout = 600
+    timeout = 1200
 
     def setUp(self) -> Deferred[None]:
         """Start everything."""

@@ -32,7 +32,7 @@ class StorageKillTests(TestCase):
     One deployment, two of each, through all of its deaths.
     """
 
-    timeout = 600
+    timeout = 1200
 
     def setUp(self) -> Deferred[None]:
         """Start everything."""

@@ -35,6 +35,9 @@ TERMINATE = {
 }
 """The steps of a host's services, each of which is a fault point."""
 
+HEALED = 600.0
+"""Seconds within which all died at each of their steps, and live: a start takes half a minute of a busy machine."""
+
 
 @cache
 def stage() -> TwoHosts:
@@ -297,7 +300,7 @@ class DeathTests(SynchronousTestCase):
             points = steps[service.process.name.partition(".")[0]]
             self.left[service.process.name] = list(points)
             service.arm(",".join(points))
-        until(self.well, "all are well")
+        until(lambda: self.well() and self.stage.talking >= set(self.stage.hosts), "all are well, and say so", HEALED)
 
     def well(self) -> bool:
         """Whether all are well, once the dead are started."""
@@ -333,7 +336,7 @@ class DeathTests(SynchronousTestCase):
             )
 
         try:
-            until(so, f"all are {state}")
+            until(so, f"all are {state}", HEALED)
         except AssertionError as error:
             self.fail(f"{error}; nobody died at {self.left}")
         self.stage.await_well()

@@ -46,7 +46,7 @@ RANGE = "10.0.0.0/24"
 CONTROLLERS = ("cloud-api", "cloud-controller", "cloud-scheduler", "cloud-objectstore")
 
 TIMES = {key: value for key, value in BRISK.items() if not key.startswith("fake.")} | {
-    "controller.service_down_time": "12",
+    "controller.service_down_time": "20",
     "controller.resend_seconds": "4",
     "log.level": "debug",
 }
