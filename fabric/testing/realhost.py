@@ -225,7 +225,7 @@ class RealHost:
         """
         script = f"import socket; socket.create_connection(({address!r}, {port}), 3).close()"
         command = self.namespaces.command(place, ["python3", "-c", script])
-        return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
 
     def terminate(self, *instances: str) -> None:
         """End instances, and wait until they are gone."""

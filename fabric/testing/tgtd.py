@@ -84,7 +84,7 @@ class PrivateTgtd:
 
     def _ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["tgtadm", "--lld", "iscsi", *arguments]
-        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=120, check=False)
 
     def _tell(self, *arguments: str) -> None:
         done = self._ask(*arguments)

@@ -59,7 +59,7 @@ class AwsCommand:
         @raise AwsFailed: it ended with an error.
         """
         argv = [aws_command(), *self._common, *arguments]
-        done = subprocess.run(argv, env=self._environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, env=self._environment, capture_output=True, text=True, timeout=240)
         return _answer(done.returncode, done.stdout, done.stderr)
 
     def ask(self, *arguments: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class AwsCommand:
     def close(self) -> None:
         """End that process."""
         if self._resident is not None:
-            self._resident.communicate(timeout=30)
+            self._resident.communicate(timeout=240)
             self._resident = None
 
     def _start(self) -> subprocess.Popen[str]:

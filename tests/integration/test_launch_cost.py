@@ -123,9 +123,9 @@ class LaunchCostTests(TestCase):
 
     @inlineCallbacks
     def _quiet(self) -> Generator[Deferred[Any], Any, tuple[int, int, int]]:
-        """The counts, once they have not moved for half a second."""
+        """The counts, once they have not moved for a second."""
         seen, still = (0, 0, 0), 0
-        while still < 5:
+        while still < 10:
             now = (self.queue.sent, self.store.round_trips, self.teller.round_trips)
             seen, still = now, still + 1 if now == seen else 0
             yield deferLater(reactor, 0.1)

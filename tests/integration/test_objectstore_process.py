@@ -69,7 +69,7 @@ class ProcessTests(TestCase):
     def ask(self, method: str, link: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Status and body of an answer."""
         parts = urlsplit(link)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
         try:
             connection.request(method, f"{parts.path}?{parts.query}", body)
             response = connection.getresponse()

@@ -293,7 +293,10 @@ class TwoHosts:
 
         def answered() -> Any:
             words = self.ssh(project, address, command)
-            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90)
+            try:
+                done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90)
+            except subprocess.TimeoutExpired:  # as of a connection whose other end was taken away
+                return None
             return (done.stdout,) if done.returncode == 0 else None
 
         return until(answered, f"ssh to {address}: {command}")[0]  # type: ignore[no-any-return]
