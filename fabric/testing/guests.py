@@ -42,7 +42,7 @@ class Party:
         self.namespaces = namespaces
         self.name = name
 
-    def run(self, *command: str, seconds: float = 60.0) -> str:
+    def run(self, *command: str, seconds: float = 240.0) -> str:
         """See L{Namespaces.run}."""
         return self.namespaces.run(self.name, command, seconds)
 

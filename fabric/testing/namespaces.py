@@ -86,7 +86,7 @@ class Namespaces:
         """
         return ["ip", "netns", "exec", self._prefix + name, *arguments]
 
-    def run(self, name: str, arguments: Sequence[str], seconds: float = 60.0) -> str:
+    def run(self, name: str, arguments: Sequence[str], seconds: float = 240.0) -> str:
         """
         Run a command there.
 
@@ -116,14 +116,14 @@ class Namespaces:
         """Remove all that was made, and end what runs there still: daemons that outlive who started them."""
         while self._made:
             name = self._prefix + self._made.pop()
-            for pid in _run(["ip", "netns", "pids", name], 60.0).split():
+            for pid in _run(["ip", "netns", "pids", name], 240.0).split():
                 with suppress(ProcessLookupError):
                     if int(pid) != os.getpid():
                         os.kill(int(pid), signal.SIGKILL)
             self._ip("netns", "del", name)
 
     def _ip(self, *arguments: str) -> None:
-        _run(["ip", *arguments], 60.0)
+        _run(["ip", *arguments], 240.0)
 
 
 def _enter(descriptor: int) -> None:
