@@ -186,15 +186,17 @@ def _expected(instance: Instance, host: str) -> bool:
 def _missing(instance: Instance, present: dict[str, Domain]) -> bool:
     """
     Whether state says that it runs and its host says that it does not; one that an
-    operator suspended goes on where it was, and counts as running.
+    operator suspended goes on where it was, one that its host stopped for a
+    while is started again: both count as running.
     """
     if instance.migration is not None:
         return False  # it may be there already; the order to move it, sent again, finds out
     if instance.rebooting_since:
         return False  # it is brought up by that, or reported as stopped
     domain = present.get(instance.id)
-    there = domain is not None and (domain.state == "running" or domain.condition == "suspended")
-    return instance.state == "running" and not there
+    if domain is not None and (domain.condition == "suspended" or domain.quiet_until):
+        return False
+    return instance.state == "running" and (domain is None or domain.state != "running")
 
 
 def _answers(instance: Instance, domain: Domain) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -23,6 +23,7 @@ from fabric.compute.disks import TRANSIENT
 from fabric.compute.driver import IComputeDriver
 from fabric.compute.interface import Domain, MachineReport
 from fabric.compute.machines import Machines
+from fabric.compute.once import Once
 from fabric.compute.orders import sentence
 from fabric.compute.reporter import WAIT
 from fabric.errors import DriverFailure, FabricError, Unavailable
@@ -93,7 +94,39 @@ class Captures:
         self._faults = faults
         self._turns = turns
         self._slots = DeferredSemaphore(AT_ONCE)
-        self._held: set[str] = set()
+        self._once = Once()
+        self._alarms: dict[str, IDelayedCall] = {}
+
+    def await_quiet(self, domains: Iterable[Domain]) -> None:
+        """
+        Have those that are quiet woken when it is time: the process that had
+        them so may be no more, and its order may not come again.
+        """
+        for domain in domains:
+            if domain.quiet_until and domain.id not in self._alarms:
+                wait = max(0.0, domain.quiet_until - self._clock.seconds())
+                self._alarms[domain.id] = self._clock.callLater(wait, self._due, domain.id)
+
+    def stop(self) -> None:
+        """Wake nobody any more."""
+        for alarm in self._alarms.values():
+            alarm.cancel()
+        self._alarms.clear()
+
+    def _due(self, id: str) -> None:
+        del self._alarms[id]
+        late = self._turns.run(id, partial(self._wake_late, id))
+        late.addErrback(lambda failure: self.log.failure("{id} was not woken", failure, id=id))
+
+    @inlineCallbacks
+    def _wake_late(self, id: str) -> Generator[Deferred[Any], Any, None]:
+        """In its turn: an order that is carried out wakes it at its end."""
+        domains = yield self._driver.domains()
+        found = next((domain for domain in domains if domain.id == id), None)
+        if found is not None and found.quiet_until > self._clock.seconds():
+            self.await_quiet([found])
+        elif found is not None and found.quiet_until:
+            yield self._started_again(found, Context())
 
     @inlineCallbacks
     def carry_out(self, machines: Iterable[dict[str, Any]], context: Context) -> Generator[Deferred[Any], Any, None]:
@@ -104,13 +137,8 @@ class Captures:
         @raise Unavailable: the reports could not be sent; to be repeated.
         """
         orders = [decode(CaptureOrder, machine) for machine in machines]
-        orders = [order for order in orders if order.image not in self._held]
-        images = {order.image for order in orders}
-        self._held |= images
-        try:
-            yield self._carry_out(orders, context)
-        finally:
-            self._held -= images
+        with self._once.taken(orders, lambda order: order.image) as fresh:
+            yield self._carry_out(fresh, context)
 
     @inlineCallbacks
     def _carry_out(self, orders: list[CaptureOrder], context: Context) -> Generator[Deferred[Any], Any, None]:
@@ -172,14 +200,14 @@ class Captures:
         if order.image in self._made:
             return self._made[order.image]
         machine = self._machines.get(order.id)
-        running = machine is not None and machine.state == "running"
+        running = machine is not None and (machine.state == "running" or machine.quiet_until > 0)
         report = ImageReport(order.image, "made")
         try:
-            if machine is not None and running:
-                yield in_time(self._driver.shut_down(order.id, False, machine.order), QUIET_SECONDS, self._clock)
+            if running:
+                yield self._quiet(order.id)
             self._faults.reach("compute.image_quiet")
             for copy in order.copies:
-                yield self._copy(copy, context)
+                yield self._copy(order.id, copy, context)
         except FabricError as error:
             self.log.warn(
                 "{request_id}: {id} was not copied into {image}: {error}",
@@ -189,6 +217,10 @@ class Captures:
                 error=error,
             )
             report = ImageReport(order.image, "failed", message=sentence(error))
+        except Exception:
+            if machine is not None and running:
+                yield self._started_again(machine, context)
+            raise
         if machine is not None and running:
             yield self._started_again(machine, context)
         self._made[order.image] = report
@@ -197,34 +229,55 @@ class Captures:
         return report
 
     @inlineCallbacks
-    def _copy(self, copy: AwaitedSnapshot, context: Context) -> Generator[Deferred[Any], Any, None]:
+    def _copy(self, id: str, copy: AwaitedSnapshot, context: Context) -> Generator[Deferred[Any], Any, None]:
         """Ask for a snapshot, and once more where the volume host is not there: it is made once."""
         try:
-            yield self._ask(copy, context)
+            yield self._ask(id, copy, context)
         except TRANSIENT:
             yield deferLater(self._clock, AGAIN)
-            yield self._ask(copy, context)
+            yield self._ask(id, copy, context)
 
-    def _ask(self, copy: AwaitedSnapshot, context: Context) -> Deferred[None]:
+    @inlineCallbacks
+    def _ask(self, id: str, copy: AwaitedSnapshot, context: Context) -> Generator[Deferred[Any], Any, None]:
+        """
+        The machine is not started again before there is an answer, or the time
+        for that is over, whoever starts it.
+        """
+        yield self._quiet(id)
         address = Address("volume", copy.host)
         remote: IVolumeWorker = self._queue.caller(
             IVolumeWorker, address, Context(context.request_id, SNAPSHOT_SECONDS)
         )
-        return remote.snapshot([encode(copy.snapshot)])
+        yield remote.snapshot([encode(copy.snapshot)])
+
+    def _quiet(self, id: str) -> Deferred[None]:
+        """Have one that runs be quiet, or for longer; nothing to one that is stopped."""
+        until = self._clock.seconds() + SNAPSHOT_SECONDS
+        return in_time(self._driver.quiet(id, until), QUIET_SECONDS, self._clock)
 
     @inlineCallbacks
     def _started_again(self, machine: Domain, context: Context) -> Generator[Deferred[Any], Any, None]:
         """Start it, and once more; one that does not come up is reported as stopped."""
         for pause in (AGAIN, 0.0):
             try:
-                yield in_time(self._driver.reboot(machine.id, False, machine.order), QUIET_SECONDS, self._clock)
+                yield in_time(self._driver.wake(machine.id), QUIET_SECONDS, self._clock)
+                self._machines.put(attrs.evolve(machine, state="running", quiet_until=0.0))
                 return
             except FabricError as error:
                 why = sentence(error)
             yield deferLater(self._clock, pause)
+        yield self._given_up(machine)
         stopped = MachineReport(machine.id, machine.order, "stopped", INTERNAL, why, machine.addresses)
-        self._machines.put(attrs.evolve(machine, state="stopped"))
+        self._machines.put(attrs.evolve(machine, state="stopped", quiet_until=0.0))
         self._tell(stopped, context)
+
+    @inlineCallbacks
+    def _given_up(self, machine: Domain) -> Generator[Deferred[Any], Any, None]:
+        """Have it not be quiet any more, for then it would be woken later."""
+        try:
+            yield in_time(self._driver.shut_down(machine.id, True, machine.order), QUIET_SECONDS, self._clock)
+        except FabricError as error:
+            self.log.warn("{id} stays quiet: {error}", id=machine.id, error=error)
 
     @inlineCallbacks
     def _capture(self, order: CaptureOrder) -> Generator[Deferred[Any], Any, ImageReport]:

@@ -65,6 +65,19 @@ class IComputeDriver(Interface):
         one that is suspended forgets its memory; nothing at all when it is not there.
         """
 
+    def quiet(id: str, until: float) -> Deferred[None]:
+        """
+        Have it not run for a while, asking the guest first; its number stays.
+        That it is to be woken then is written down before, and shown as
+        C{quiet_until}.  Any other order to it that may start or stop it
+        ends that.  Nothing when it neither runs nor is quiet.
+
+        @param until: seconds since 1970.
+        """
+
+    def wake(id: str) -> Deferred[None]:
+        """Start one that is L{quiet}; fires when it runs.  Nothing to any other."""
+
     def reboot(id: str, hard: bool, order: int) -> Deferred[None]:
         """
         Start it anew, from its disk as it is; one that is stopped is started.
@@ -108,10 +121,9 @@ class IComputeDriver(Interface):
     def capture(id: str, image: str, restart: bool) -> Deferred[str]:
         """
         Copy its own disk, without its volumes, into the image store.  With
-        C{restart} a guest that runs is stopped before, as by L{shut_down}, and
+        C{restart} a guest that runs is stopped before, as by L{quiet}, and
         runs again afterwards.  One that was copied under that name is not
-        copied again, nor stopped, but started if an earlier attempt left it
-        stopped.
+        copied again, nor stopped.
 
         @return: where the copy is.
         @raise NotFound: no such guest.

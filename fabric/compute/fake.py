@@ -44,7 +44,7 @@ VERBS: tuple[str, ...] = (
     "console_output",
     "screenshot",
 )
-VERBS += ("attach_disk", "detach_disk", "capture", "pause", "unpause", "suspend", "resume")
+VERBS += ("quiet", "wake", "attach_disk", "detach_disk", "capture", "pause", "unpause", "suspend", "resume")
 VERBS += ("copy_disk", "rescue", "unrescue", "statistics", "number", "receive", "migrate")
 """The methods that a rehearsal may spoil."""
 
@@ -122,6 +122,14 @@ class FakeHypervisor:
     def shut_down(self, id: str, force: bool, order: int) -> Deferred[None]:
         """See L{IComputeDriver.shut_down}; forced, it takes no time."""
         return self.rehearsal.perform("shut_down", id, partial(self._shut_down, id, force, order))
+
+    def quiet(self, id: str, until: float) -> Deferred[None]:
+        """See L{IComputeDriver.quiet}; it takes no time."""
+        return self.rehearsal.perform("quiet", id, partial(self._quiet, id, until))
+
+    def wake(self, id: str) -> Deferred[None]:
+        """See L{IComputeDriver.wake}."""
+        return self.rehearsal.perform("wake", id, partial(self._wake, id))
 
     def reboot(self, id: str, hard: bool, order: int) -> Deferred[None]:
         """See L{IComputeDriver.reboot}."""
@@ -319,6 +327,15 @@ class FakeHypervisor:
         self._stopped(id, order)
         return succeed(None)
 
+    def _quiet(self, id: str, until: float) -> None:
+        guest = self._arrival(id)
+        if guest is not None and (guest.state == "running" or guest.quiet_until):
+            self._put(attrs.evolve(guest.ended("stopped", guest.order, self._clock.seconds()), quiet_until=until))
+
+    def _wake(self, id: str) -> Deferred[None]:
+        guest = self._guests.get(id)
+        return self._boot(guest, guest.order) if guest is not None and guest.quiet_until else succeed(None)
+
     def _stopped(self, id: str, order: int) -> None:
         guest = self._guests.get(id)
         if guest is not None:
@@ -351,6 +368,8 @@ class FakeHypervisor:
         guest = self._guests.get(id)
         if guest is not None and guest.condition == "suspended":
             raise DriverFailure(what=f"{id} is suspended")
+        if guest is not None and guest.quiet_until:
+            raise DriverFailure(what=f"{id} is stopped for a moment only")
         running = guest is not None and guest.state == "running" and volume in guest.disks.values()
         return {"state": "copied" if running else "quiet"}
 

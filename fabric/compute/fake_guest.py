@@ -27,6 +27,7 @@ class Guest:
     @ivar root: the volume that it boots from; empty for its own disk.
     @ivar condition: as of L{Domain}.
     @ivar gpus: how many of its host's it has.
+    @ivar quiet_until: as of L{Domain}.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Guest:
     root: str = ""
     condition: str = ""
     gpus: int = 0
+    quiet_until: float = 0.0
 
     @property
     def described(self) -> str:
@@ -48,7 +50,9 @@ class Guest:
 
     def domain(self) -> Domain:
         """As the interface shows it."""
-        return Domain(self.id, self.state, self.order, self.addresses, dict(self.disks), self.condition)
+        return Domain(
+            self.id, self.state, self.order, self.addresses, dict(self.disks), self.condition, self.quiet_until
+        )
 
     def see_awake(self) -> None:
         """
@@ -68,7 +72,7 @@ class Guest:
         """The same, started anew from its disk."""
         ended = self.ended("stopped", order, now) if self.state == "running" else self
         runs = (*ended.runs, Run(now))[-RUNS_KEPT:]
-        return attrs.evolve(ended, state="running", order=order, condition="", runs=runs)
+        return attrs.evolve(ended, state="running", order=order, condition="", quiet_until=0.0, runs=runs)
 
     def ended(self, state: str, order: int, now: float) -> Guest:
         """The same, no longer running."""
@@ -76,4 +80,4 @@ class Guest:
         if self.state == "running":
             runs = (*runs[:-1], attrs.evolve(runs[-1], until=now, crashed=state == "crashed"))
         condition = self.condition if self.condition == "rescue" else ""
-        return attrs.evolve(self, state=state, order=order, runs=runs, condition=condition)
+        return attrs.evolve(self, state=state, order=order, runs=runs, condition=condition, quiet_until=0.0)

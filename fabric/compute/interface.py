@@ -175,6 +175,8 @@ class Domain:
     @ivar condition: C{paused} for one that runs but stands still, C{suspended}
         for one that is stopped and goes on from its memory when resumed,
         C{rescue} for one that runs from a rescue disk; else empty.
+    @ivar quiet_until: of one that the host itself stopped for a while, when it
+        is to run again at the latest, in seconds since 1970; else 0.
     """
 
     id: str
@@ -183,6 +185,7 @@ class Domain:
     addresses: tuple[str, ...] = ()
     disks: dict[str, str] = attrs.field(factory=dict)
     condition: str = ""
+    quiet_until: float = 0.0
 
 
 @attrs.frozen

@@ -113,6 +113,7 @@ class ComputeWorker(Answers):
         domains = yield self._domains()
         # What changed under our eyes is not what the driver says any more.
         self._machines.refresh(domains, still=changes == self._machines.changes)
+        self._captures.await_quiet(domains)
         return domains  # type: ignore[no-any-return]
 
     @inlineCallbacks
@@ -127,8 +128,9 @@ class ComputeWorker(Answers):
         yield cloud.adopt(self._host, [encode(domain) for domain in domains])
 
     def stop_reporting(self) -> None:
-        """Give up on reports that could not be sent; for a graceful stop's end."""
+        """Give up on reports that could not be sent, and on what was to be done later; for a graceful stop's end."""
         self._reporter.stop()
+        self._captures.stop()
 
     # Orders.
 

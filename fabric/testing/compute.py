@@ -424,6 +424,29 @@ class ComputeDriverContract:
         yield self._found()
 
     @inlineCallbacks
+    def test_quiet(self) -> Steps:
+        """One that is quiet is stopped until it is woken, and the next driver knows; any order ends that."""
+        order = self.machine(1, 3)
+        stopped = attrs.evolve(_running(order), state="stopped")
+        yield self.driver.quiet(order.id, 100.0)
+        yield self.driver.spawn(order)
+        for until in (100.0, 200.5):
+            yield self.driver.quiet(order.id, until)
+            yield self.assertDomains(attrs.evolve(stopped, quiet_until=until))
+        self.addCleanup(self.driver.stop)  # type: ignore[attr-defined]
+        self.driver = self.make_driver()
+        yield self.driver.start(self.watcher)
+        yield self.assertDomains(attrs.evolve(stopped, quiet_until=200.5))
+        yield self.driver.wake(order.id)
+        yield self.driver.wake(order.id)
+        yield self.assertDomains(_running(order))
+        yield self.driver.quiet(order.id, 300.0)
+        yield self.driver.shut_down(order.id, False, 3)
+        yield self.driver.wake(order.id)
+        yield self.assertDomains(stopped)
+        self.assertEqual(self.watcher.news, [])  # type: ignore[attr-defined]
+
+    @inlineCallbacks
     def test_lost_reply(self) -> Steps:
         """Each verb is repeated safely after its answer was lost."""
         order = self.machine(1)

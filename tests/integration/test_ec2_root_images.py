@@ -107,7 +107,7 @@ class CaptureTests(RootCase):
     def test_not_started_again(self) -> Steps:
         """Where the machine does not come up again the image is made all the same, and the instance is stopped."""
         record = yield self.running()
-        self.host.hypervisor.rehearsal.tell("reboot fail always")
+        self.host.hypervisor.rehearsal.tell("wake fail always")
         yield self.captured(record)
         stopped = yield self.reached(record.id, "stopped")
         self.assertEqual(stopped.reason.code, "Server.InternalError")

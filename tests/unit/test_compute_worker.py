@@ -731,7 +731,7 @@ class ComputeWorkerTests(SynchronousTestCase):
         self.run_machines(machine(1))
         found = self.successResultOf(self.worker.describe_machines(context=CONTEXT))
         expected = {"id": machine(1).id, "state": "running", "order": 1, "addresses": ("10.0.0.3",)}
-        expected |= {"disks": {}, "condition": ""}
+        expected |= {"disks": {}, "condition": "", "quiet_until": 0.0}
         self.assertEqual([item | {"addresses": tuple(item["addresses"])} for item in found], [expected])
 
 

@@ -29,12 +29,13 @@ class Guest(Store):
         super().__init__(directory)
         self.state = "running"
         self.broken = ""
+        self.hushed = False
         os.makedirs(self.of("i-1").directory)
 
     def call(self, function, *args):
         """What is asked of libvirt."""
-        if function is guests.boot:
-            self.state = "running"
+        if function is guests.wake:
+            self.state, self.hushed = "running" if self.hushed else self.state, False
             return succeed(None)
         assert function is guests.look, function
         found = Domain("i-1", self.state)
@@ -44,9 +45,9 @@ class Guest(Store):
         """What is done to files."""
         return maybeDeferred(function, *args)
 
-    def shut_down(self, id, force):
-        """It stops."""
-        self.state = "stopped"
+    def quiet(self, id, until):
+        """It stops for a while."""
+        self.state, self.hushed = "stopped", self.state == "running"
         return succeed(None)
 
     def copy(self, source, target):

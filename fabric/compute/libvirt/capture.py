@@ -28,6 +28,9 @@ SECONDS = 1500.0
 VOLUME_SECONDS = 3600.0
 """Longest copy of a volume, for which nobody waits."""
 
+AT_ONCE = 1.0
+"""When one is to run again whose copy dies with this process."""
+
 LOOK = 2.0
 """Seconds between looks whether a copy is done; its end is news, too."""
 
@@ -49,19 +52,16 @@ class Capture:
         if found is None:
             raise NotFound(kind="guest", id=id)
         target = yield self._connection.work(self._store.captured, image)
-        mark = os.path.join(self._store.of(id).directory, f"restart-{image}")
         try:
             if not (yield self._connection.work(os.path.exists, target)):
                 if "ua-root" not in found.targets:
                     raise DriverFailure(what=f"{id} has no disk of its own")
-                if restart and found.domain.state == "running":
-                    yield self._connection.work(_touch, mark)
-                    yield self._power.shut_down(id, False)
+                if restart:
+                    yield self._power.quiet(id, AT_ONCE)
                 yield self._copy(id, target)
         finally:  # also a guest of which there is no copy
-            if (yield self._connection.work(os.path.exists, mark)):
-                yield self._connection.call(guests.boot, id)
-                yield self._connection.work(os.remove, mark)
+            if restart:
+                yield self._connection.call(guests.wake, id)
         return f"captured/{image}"
 
     @inlineCallbacks
@@ -78,6 +78,8 @@ class Capture:
         if found is None or found.domain.state != "running":
             if found is not None and found.domain.condition == "suspended":
                 raise DriverFailure(what=f"{id} is suspended; it is to be resumed or stopped first")
+            if found is not None and found.domain.quiet_until:
+                raise DriverFailure(what=f"{id} is stopped for a moment only")
             return {"state": "quiet"}, 0
         name = found.live.get(alias_of(volume), "")
         if not name:
@@ -183,8 +185,3 @@ def _abort(connection: Any, id: str) -> None:
     domain = guests.handle(connection, id)
     if domain is not None and domain.isActive() and domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
         domain.abortJob()
-
-
-def _touch(path: str) -> None:
-    with open(path, "wb"):
-        pass

@@ -230,6 +230,17 @@ class LibvirtHypervisor:
         """See L{IComputeDriver.shut_down}."""
         return self._ordered(id, order, "stopped", partial(self._power.shut_down, id, force))
 
+    def quiet(self, id: str, until: float) -> Deferred[None]:
+        """See L{IComputeDriver.quiet}."""
+        return self._watch.order(id, partial(self._power.quiet, id, until), "stopped")
+
+    @inlineCallbacks
+    def wake(self, id: str) -> Generator[Deferred[Any], Any, None]:
+        """See L{IComputeDriver.wake}."""
+        found = yield self._connection.call(guests.look, id)
+        if found is not None and found.notes.quiet_until:
+            yield self._watch.order(id, partial(self._connection.call, guests.wake, id), "running")
+
     def reboot(self, id: str, hard: bool, order: int) -> Deferred[None]:
         """See L{IComputeDriver.reboot}."""
         return self._ordered(id, order, "running", partial(self._power.reboot, id, hard))

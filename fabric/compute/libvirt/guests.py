@@ -140,7 +140,7 @@ def describe(domain: Any) -> Found | None:
         name = "crashed"
     kernel, ramdisk = (element.findtext(f"os/{name}") or "" for name in ("kernel", "initrd"))
     image = ImageFiles(kernel=kernel, ramdisk=ramdisk, digests=notes.bases)
-    shown = Domain(notes.id, name, notes.order, notes.addresses, volumes, condition)
+    shown = Domain(notes.id, name, notes.order, notes.addresses, volumes, condition, notes.quiet_until)
     own = name == "stopped" and why == libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN
     return Found(shown, notes, reason, image, targets, live, own, resting)
 
@@ -188,11 +188,36 @@ def annotate(domain: Any, notes: Notes) -> None:
 
 
 def number(connection: Any, id: str, order: int) -> None:
-    """Have the guest keep the number of the last order; nothing when it is not there."""
+    """
+    Have the guest keep the number of the last order, and not be quiet any more, which ends with any order;
+    nothing when it is not there.
+    """
     domain = handle(connection, id)
     notes = None if domain is None else parsed(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))[1]
-    if notes is not None and notes.order != order:
-        annotate(domain, attrs.evolve(notes, order=order))
+    if notes is not None and (notes.order, notes.quiet_until) != (order, 0.0):
+        annotate(domain, attrs.evolve(notes, order=order, quiet_until=0.0))
+
+
+def hush(connection: Any, id: str, until: float) -> bool:
+    """
+    Have one that runs, or is quiet, say that it is quiet until then.
+
+    @return: whether it was so.
+    """
+    domain = handle(connection, id)
+    found = None if domain is None else describe(domain)
+    if found is None or not (found.domain.state == "running" or found.notes.quiet_until):
+        return False
+    annotate(domain, attrs.evolve(found.notes, quiet_until=until))
+    return True
+
+
+def wake(connection: Any, id: str) -> None:
+    """Have one that is quiet run, and be it no more; nothing to any other."""
+    found = look(connection, id)
+    if found is not None and found.notes.quiet_until:
+        boot(connection, id)
+        number(connection, id, found.notes.order)
 
 
 def define(connection: Any, id: str, xml: str) -> None:

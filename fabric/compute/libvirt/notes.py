@@ -25,6 +25,7 @@ class Notes:
         just gone included; what the domain really has is in its devices.
     @ivar bases: digests of the image's files that it needs.
     @ivar rescue: whether it is to boot from the rescue disk.
+    @ivar quiet_until: as of L{Domain}.
     @ivar asleep: of a guest that is stopped: it was started to be moved, and
         executes nothing.
     """
@@ -39,6 +40,7 @@ class Notes:
     bases: tuple[str, ...] = ()
     rescue: bool = False
     asleep: bool = False
+    quiet_until: float = 0.0
 
     def element(self, prefix: str = PREFIX + ":") -> Element:
         """
@@ -63,6 +65,8 @@ class Notes:
         for name in ("rescue", "asleep"):
             if getattr(self, name):
                 SubElement(top, prefix + name)
+        if self.quiet_until:
+            SubElement(top, prefix + "quiet-until").text = str(self.quiet_until)
         return top
 
 
@@ -93,6 +97,7 @@ def read(domain: Element) -> Notes | None:
         tuple(texts("base")),
         bool(texts("rescue")),
         bool(texts("asleep")),
+        float(text("quiet-until") or 0),
     )
 
 

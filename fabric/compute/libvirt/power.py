@@ -54,6 +54,12 @@ class Power:
         yield self._connection.call(guests.kill, id)
 
     @inlineCallbacks
+    def quiet(self, id: str, until: float) -> Generator[Deferred[Any], Any, None]:
+        """See L{fabric.compute.driver.IComputeDriver.quiet}."""
+        if (yield self._connection.call(guests.hush, id, until)):
+            yield self.shut_down(id, False)
+
+    @inlineCallbacks
     def reboot(self, id: str, hard: bool) -> Generator[Deferred[Any], Any, None]:
         """
         Have it start anew.
