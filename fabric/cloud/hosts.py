@@ -26,6 +26,9 @@ from fabric.store.interface import IStore, Query, Stored
 DOWN_AFTER = 60.0
 """Seconds without a report after which a service counts as dead."""
 
+ZONES_KEPT = 10.0
+"""Seconds for which it is known without looking that there is one zone only."""
+
 NOTED = 12
 """The part of that time for which a report need not be noted again: they pile up while no controller runs."""
 
@@ -72,6 +75,7 @@ class Hosts:
         self._known: dict[str, Service] = {}
         self._noted: dict[str, float] = {}
         self._views: dict[str, HostView] = {}
+        self._zones_read, self._sole_zone = float("-inf"), ""
 
     @inlineCallbacks
     def report(
@@ -294,6 +298,18 @@ class Hosts:
             usable = service.alive and not service.disabled
             zones[service.zone] = zones.get(service.zone, False) or usable
         return [Zone(name, available) for name, available in sorted(zones.items())]
+
+    @inlineCallbacks
+    def sole_zone(self) -> Generator[Deferred[Any], Any, str]:
+        """
+        The zone of a cloud that has but one, empty for one with several; as it
+        was some L{ZONES_KEPT} seconds ago at most.
+        """
+        now = self._clock.seconds()
+        if now - self._zones_read >= ZONES_KEPT:
+            zones = yield self.zones()
+            self._zones_read, self._sole_zone = now, zones[0].name if len(zones) == 1 else ""
+        return self._sole_zone
 
     @inlineCallbacks
     def strays(self) -> Generator[Deferred[Any], Any, list[Stray]]:

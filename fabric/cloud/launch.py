@@ -125,6 +125,7 @@ class _Parts:
     @ivar costs: what each instance takes of each quota.
     @ivar disks: the volumes that each of the instances gets.
     @ivar scratch: where its scratch disk is, empty for none.
+    @ivar zone: in which it will be, empty while nobody knows.
     """
 
     image: Image
@@ -141,6 +142,7 @@ class _Parts:
     disks: tuple[NewDisk, ...] = ()
     scratch: str = ""
     files: tuple[ImageFile, ...] = ()
+    zone: str = ""
 
 
 class Launches:
@@ -208,6 +210,7 @@ class Launches:
         parts: _Parts = yield self._gather(caller, spec)
         if spec.disks or spec.scratch or spec.omitted or parts.image.disks or parts.flavor.ephemeral_gb:
             spec, parts = yield self._disks(caller, spec, parts)
+        parts = attrs.evolve(parts, zone=spec.zone or (yield self._hosts.sole_zone()))
         try:
             instances, volumes = yield self._write(caller, spec, parts)
         except AlreadyExists as error:
@@ -383,7 +386,7 @@ class Launches:
                 first,
                 id=new_id("instance"),
                 launch_index=index,
-                ports=(Port(parts.network.id, new_mac()),),
+                ports=(Port(parts.network.id, new_mac(), cidr_v6=parts.network.cidr_v6),),
             )
             for index in range(count)
         ]
@@ -411,7 +414,7 @@ class Launches:
             changed_at=now,
             review_at=now + self._resend_after,
             wanted_zone=spec.zone,
-            zone=spec.zone,
+            zone=parts.zone,
             image_location=image.location,
             kernel=spec.kernel or image.kernel,
             ramdisk=spec.ramdisk or image.ramdisk,

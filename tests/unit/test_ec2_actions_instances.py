@@ -202,10 +202,11 @@ class FilterTests(EC2Case):
             ("private-dns-name", "ip-10-*"),
             ("client-token", "tok"),
             ("instance-id", running),
-            ("availability-zone", "nova"),
         ):
             self.assertEqual((yield self.matching(name, value)), [running], name)
         self.assertEqual((yield self.matching("image-id", "ami-*")), [running, pending])
+        self.assertEqual((yield self.matching("availability-zone", "nova")), [running, pending])
+        self.assertEqual((yield self.matching("availability-zone", "east")), [])
         self.assertEqual((yield self.matching("instance.group-name", "default")), [running, pending])
 
     @inlineCallbacks

@@ -9,6 +9,8 @@ from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
 
+from fabric.cloud.hosts import ZONES_KEPT
+from fabric.model.host import Capacity
 from fabric.model.image import Image
 from fabric.model.instance import Instance
 from fabric.testing.cloud import OPERATOR
@@ -36,6 +38,20 @@ class RunTests(EC2Case):
         """What RunInstances shows is what DescribeInstances shows."""
         answer = yield self.ask("RunInstances", **NEEDED)
         self.assertEqual(answer["Instances"], (yield self.listed()))
+
+    @inlineCallbacks
+    def test_zone_at_once(self) -> Steps:
+        """The answer names zone and subnet where there is one zone only: a volume for it can be made at once."""
+        [instance] = (yield self.ask("RunInstances", **NEEDED))["Instances"]
+        [subnet] = (yield self.ask("DescribeSubnets"))["Subnets"]
+        self.assertEqual((instance["Placement"]["AvailabilityZone"], instance["State"]["Name"]), ("nova", "pending"))
+        self.assertEqual(instance["SubnetId"], subnet["SubnetId"])
+        yield self.cloud.hosts.report("compute", "node2", "east", NOW, Capacity(64, 64_000, 1000))
+        self.clock.advance(ZONES_KEPT)
+        [instance] = (yield self.ask("RunInstances", **NEEDED))["Instances"]
+        self.assertEqual((instance["Placement"]["AvailabilityZone"], instance.get("SubnetId")), ("", None))
+        [stored] = yield self.store.read(Instance, [instance["InstanceId"]])
+        self.assertEqual(stored.record.wanted_zone, "")
 
     @inlineCallbacks
     def test_default_type(self) -> Steps:
