@@ -67,12 +67,12 @@ class ConnectionTests(TestCase):
         """Calls are made in threads, at most so many at once."""
         connection = self.make(threads=2)
         yield connection.start()
-        busy, most = [], []
+        busy, most, both = [], [], threading.Barrier(2)
 
         def work(opened):
             busy.append(threading.current_thread())
             most.append(len(busy))
-            time.sleep(0.05)
+            both.wait(60)
             busy.pop()
             return threading.current_thread() is threading.main_thread()
 
