@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.web.http import HTTPChannel, datetimeToString
+from zope.interface import implementer
 
 from fabric.api.exchange import Exchange
 from fabric.api.interface import IDoor
@@ -47,6 +48,7 @@ class Limits:
     receive: float = 30.0
 
 
+@implementer(IProtocolNegotiationFactory)
 class Site(ServerFactory):
     """
     The factory of connections, with the table of doors.
@@ -67,6 +69,10 @@ class Site(ServerFactory):
         self._prefixes = sorted(prefixes, key=lambda route: -len(route[0]))
         self._second = -1
         self._date = b""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """See L{IProtocolNegotiationFactory}: a client that asks over TLS, as most do, is not answered by none."""
+        return [b"http/1.1"]
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         """

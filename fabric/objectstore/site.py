@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -31,6 +31,7 @@ _HTTPChannel: Any = HTTPChannel
 """Twisted has no types for these."""
 
 
+@implementer(IProtocolNegotiationFactory)
 class Site(ServerFactory):
     """
     The factory of connections.
@@ -45,6 +46,10 @@ class Site(ServerFactory):
         self.reactor = reactor
         self.idle = idle
         self._routes = routes
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """See L{IProtocolNegotiationFactory}: a client that asks over TLS, as most do, is not answered by none."""
+        return [b"http/1.1"]
 
     def buildProtocol(self, addr: Any) -> Any:
         """

@@ -27,7 +27,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from fabric.errors import DriverFailure, InvalidValue, NotFound
+from fabric.errors import DriverFailure, InvalidValue, NotFound, Unavailable
 from fabric.image import store as store_module
 from fabric.image.cache import ImageCache
 from fabric.image.download import Downloader
@@ -35,9 +35,12 @@ from fabric.image.inspection import Inspector
 from fabric.image.interface import FileOrder, IImageCache, IImageStore, IIncoming
 from fabric.image.store import FileStore
 from fabric.image.upload import Uploader
+from fabric.manage.uploads import upload
 from fabric.objectstore.images import Images
 from fabric.objectstore.links import IMAGES, Signer, image_path
+from fabric.objectstore.remote import StoreDoor
 from fabric.objectstore.site import Site
+from tests.integration.test_rpc_tls import write_certificate
 
 Steps = Generator[Deferred[Any], Any, None]
 
@@ -412,6 +415,76 @@ class UploadTests(DoorCase):
         self.assertIn("signature", str(error))
         error = yield self.assertFailure(uploader.upload(link, str(path) + "-not"), DriverFailure)
         self.assertIn("No such file", str(error))
+
+
+class TLSTests(DoorCase):
+    """
+    A door that speaks TLS, as C{objectstore.endpoint = "ssl:…"} has it.
+    """
+
+    @inlineCallbacks
+    def setUp(self) -> Steps:  # type: ignore[override]
+        """One with a certificate that this process trusts."""
+        yield super().setUp()
+        pem = Path(self.mktemp()).absolute()
+        write_certificate(pem, "localhost")
+        self.trust(pem)
+        description = f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}"
+        secure = yield serverFromString(_reactor, description).listen(self.port.factory)
+        self.addCleanup(secure.stopListening)
+        self.url = f"https://localhost:{secure.getHost().port}"
+
+    def trust(self, authority: Path) -> None:
+        """Have this process trust it, as an operator does."""
+        self.addCleanup(os.environ.update, dict(os.environ))
+        self.addCleanup(os.environ.pop, "SSL_CERT_FILE")
+        os.environ["SSL_CERT_FILE"] = str(authority)
+
+    @inlineCallbacks
+    def test_files(self) -> Steps:
+        """Files are uploaded, looked up, fetched and removed by links that are https."""
+        path = Path(self.mktemp()).absolute()
+        path.write_bytes(os.urandom(9 << 20))
+        link = self.signer.link("POST", IMAGES, 60, role="disk")
+        receipt = yield Uploader(_reactor, deferToThread).upload(link, str(path))
+        _, stored = self.signer.redeem(receipt)
+        order = FileOrder("disk", stored.digest, "raw", stored.size, 0, self.link("GET", path.read_bytes()))
+        downloader = Downloader(_reactor, deferToThread, 5.0)
+        cache = ImageCache(self.mktemp(), downloader, _reactor, deferToThread, 16 << 20)
+        found = yield cache.fetch(order)
+        self.assertEqual(Path(found).read_bytes(), path.read_bytes())
+        client: Any = Links(self.signer)
+        again = yield deferToThread(upload, client, str(path), "disk")
+        self.assertEqual(self.signer.redeem(again)[1].digest, stored.digest)
+        kernel = Path(self.mktemp()).absolute()
+        kernel.write_bytes(b"kernel" * 100_000)
+        yield deferToThread(upload, client, str(kernel), "kernel")
+        door = StoreDoor(_reactor, self.signer)
+        self.assertEqual(len((yield door.files())), 2)
+        yield door.delete(stored.digest, float("inf"))
+        self.assertEqual(len((yield door.files())), 1)
+
+    @inlineCallbacks
+    def test_distrusted(self) -> Steps:
+        """A store whose certificate nobody vouches for is not believed to be one."""
+        other = Path(self.mktemp()).absolute()
+        write_certificate(other, "localhost")
+        os.environ["SSL_CERT_FILE"] = str(other)
+        yield self.assertFailure(StoreDoor(_reactor, self.signer).files(), Unavailable)
+
+
+class Links:
+    """
+    What the admin door answers.
+    """
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    def call(self, action: str, role: str, digest: str, **more: Any) -> dict[str, str]:
+        """Links to find a file, and to put it."""
+        methods = {"find": "GET", "put": "PUT"}
+        return {name: self._signer.link(method, image_path(digest), 60, role=role) for name, method in methods.items()}
 
 
 def _claim(link: str, header: str, body: bytes, meanwhile: Callable[[], None] = lambda: None) -> bytes:

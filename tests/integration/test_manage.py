@@ -18,6 +18,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
@@ -39,6 +40,7 @@ from fabric.testing.cloud import CALLER, SAMPLE, make_cloud
 from fabric.testing.processes import SOURCES
 from fabric.users.bootstrap import bootstrap
 from fabric.users.embedded import EmbeddedDirectoryServer
+from tests.integration.test_rpc_tls import write_certificate
 
 Steps = Generator[Deferred[Any], Any, None]
 Listening: Any = reactor
@@ -81,7 +83,7 @@ class ManageCase(TestCase):
         cloud = self.under_test.cloud
         machines = (MachineActions(cloud, self.under_test.store, self.people), ImageActions(cloud, self.people))
         owners = (PeopleActions(self.people), QuotaActions(cloud.quotas, self.people), GuestActions(cloud), *machines)
-        site = Site(Listening, {PATH: AdminDoor(self.people, actions(owners), Listening)})
+        self.site = site = Site(Listening, {PATH: AdminDoor(self.people, actions(owners), Listening)})
         port = Listening.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.url = f"http://127.0.0.1:{port.getHost().port}"
@@ -513,6 +515,19 @@ class CommandTests(ManageCase):
         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
         ended = yield self.program("--cloudrc", "cloudrc", "user", "list")
         self.assertEqual((ended.returncode, ended.stdout.split()[:3]), (0, ["ID", "ACCESS_KEY", "ADMIN"]))
+
+    @inlineCallbacks
+    def test_tls(self) -> Steps:
+        """A door at an C{ssl:} endpoint answers clients that trust its certificate, and names its protocol."""
+        pem = self.data / "door.pem"
+        write_certificate(pem, "localhost")
+        description = f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}"
+        door = yield serverFromString(reactor, description).listen(self.site)
+        self.addCleanup(door.stopListening)
+        values = cloudrc.read((self.data / "cloudrc").read_text())
+        values |= {"CLOUD_URL": f"https://localhost:{door.getHost().port}", "SSL_CERT_FILE": str(pem)}
+        ended = yield self.program("user", "list", **values)
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
 
     @inlineCallbacks
     def test_usage(self) -> Steps:
