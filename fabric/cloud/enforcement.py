@@ -22,8 +22,8 @@ from fabric.cloud.orders import WAIT
 from fabric.errors import FabricError
 from fabric.faults import IFaults, NoFaults
 from fabric.model.codec import encode
-from fabric.model.group import SecurityGroup, referring
-from fabric.model.instance import Instance, address_facet, host_facet
+from fabric.model.group import SecurityGroup, address_facet, host_facet, referring
+from fabric.model.instance import Instance
 from fabric.network.interface import GroupOrder, INetworkWorker, RuleOrder
 from fabric.rpc.interface import Address, Context, IQueue
 from fabric.store.interface import IStore, Query

@@ -103,3 +103,17 @@ def referring(id: str) -> str:
     @return: the scope that lists a group, and those with rules about it.
     """
     return "refers:" + id
+
+
+def host_facet(group: str) -> str:
+    """
+    @return: the facet whose values are the hosts of a group's members.
+    """
+    return "group-host:" + group
+
+
+def address_facet(group: str) -> str:
+    """
+    @return: the facet whose values are the addresses of a group's members.
+    """
+    return "group-address:" + group

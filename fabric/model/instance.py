@@ -14,9 +14,11 @@ import attrs
 from fabric.errors import WrongState
 from fabric.model.device import bare
 from fabric.model.flavor import Flavor
+from fabric.model.group import address_facet, host_facet
 from fabric.model.image import ImageFile, file_counter
 from fabric.model.lifecycle import Deadline, Lifecycle
 from fabric.model.metadata_options import MetadataOptions
+from fabric.model.network import addresses_v6
 from fabric.model.placement_group import Membership
 from fabric.model.record import ALL, Derived, Record, changed, iso_time, tag_facets
 
@@ -106,6 +108,7 @@ class Port:
     @ivar mac: C{02:…}.
     @ivar address: the fixed IPv4 address; empty before a host was chosen.
     @ivar public: the floating address that leads to it.
+    @ivar cidr_v6: L{fabric.model.network.Network.cidr_v6}, of which it has addresses, too.
     """
 
     network: str
@@ -113,6 +116,12 @@ class Port:
     address: str = ""
     hostname: str = ""
     public: Public | None = None
+    cidr_v6: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All that it has once a host was chosen, of both versions of IP."""
+        return (self.address, *addresses_v6(self.cidr_v6, self.mac)) if self.address else ()
 
 
 @attrs.frozen(slots=False)
@@ -368,27 +377,25 @@ class Instance(Record):
             ("zone", self.zone),
             ("index", str(self.launch_index)),
         ]
-        for name, value in (
+        perhaps = (
             ("key", self.key_name),
             ("token", self.client_token),
             ("kernel", self.kernel),
             ("ramdisk", self.ramdisk),
             ("host", self.host),
             ("reason", self.reason.code if self.reason else ""),
-        ):
-            if value:
-                facets.append((name, value))
+        )
+        facets += [(name, value) for name, value in perhaps if value]
         for group in self.groups:
             facets += [("group", group.id), ("group-name", group.name)]
             if self.host and self.live:
                 facets.append((host_facet(group.id), self.host))
-                facets += [(address_facet(group.id), port.address) for port in self.ports if port.address]
+                facets += [(address_facet(group.id), each) for port in self.ports for each in port.addresses]
         for port in self.ports:
             facets += [("network", port.network), ("mac", port.mac)]
             if port.address and self.live:  # afterwards it may be another's
                 facets += [("address", port.address), ("hostname", port.hostname)]
-            if port.public:
-                public = port.public
+            if public := port.public:
                 facets += [("public", public.address), ("public-hostname", public.hostname)]
                 facets += [("allocation", public.allocation), ("association", public.association)]
         if self.placement:
@@ -411,20 +418,6 @@ def source_name(network: str, address: str) -> str:
     @return: the unique name of the instance that holds a fixed address.
     """
     return f"source:{network}:{address}"
-
-
-def host_facet(group: str) -> str:
-    """
-    @return: the facet whose values are the hosts of a group's members.
-    """
-    return "group-host:" + group
-
-
-def address_facet(group: str) -> str:
-    """
-    @return: the facet whose values are the addresses of a group's members.
-    """
-    return "group-address:" + group
 
 
 def with_disk(instance: Instance, disk: Disk) -> Instance:

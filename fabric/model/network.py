@@ -7,7 +7,7 @@ from __future__ import annotations
 from functools import cache
 
 import attrs
-from netaddr import IPNetwork
+from netaddr import EUI, IPNetwork
 
 from fabric.model.project_range import subnet_pool, vlan_pool
 from fabric.model.record import ALL, PUBLIC, Derived, Record
@@ -74,6 +74,18 @@ def own_network(project: str) -> str:
     @return: the unique name of a project's own VLAN network.
     """
     return f"own_network:{project}"
+
+
+def addresses_v6(cidr_v6: str, mac: str) -> tuple[str, ...]:
+    """
+    @param cidr_v6: a network's; empty for none.
+    @return: the IPv6 addresses that a guest makes of its MAC there (RFC 4862,
+        5.3; RFC 2464, 4): of the range, and link-local.
+    """
+    if not cidr_v6:
+        return ()
+    own = EUI(mac)
+    return str(own.ipv6(IPNetwork(cidr_v6).first)), str(own.ipv6_link_local())
 
 
 @cache

@@ -27,7 +27,7 @@ from fabric.model.instance import GroupName, Instance
 from fabric.model.rule import Permission, permission
 from fabric.network.interface import GroupOrder
 from fabric.store.interface import Stored
-from fabric.testing.cloud import CALLER, SAMPLE, STRANGER, CloudUnderTest, make_cloud
+from fabric.testing.cloud import CALLER, OPERATOR, SAMPLE, STRANGER, CloudUnderTest, make_cloud
 
 Test = Generator[Deferred[Any], Any, Any]
 
@@ -67,9 +67,9 @@ class HostGroupTests(TestCase):
         self.db: SecurityGroup = yield self.cloud.cloud.groups.create(CALLER, "db", "d")
 
     @inlineCallbacks
-    def launch(self, group: SecurityGroup, count: int = 1, caller: Caller = CALLER) -> Test:
+    def launch(self, group: SecurityGroup, count: int = 1, caller: Caller = CALLER, network: str = "") -> Test:
         """Run instances in a group."""
-        spec = LaunchSpec(SAMPLE, "m1.tiny", count, count, groups=(group.id,))
+        spec = LaunchSpec(SAMPLE, "m1.tiny", count, count, groups=(group.id,), network=network)
         launched = yield self.cloud.cloud.instances.run(caller, spec)
         return (yield self.cloud.until_state("running", *[each.id for each in launched]))
 
@@ -99,7 +99,7 @@ class HostGroupTests(TestCase):
 
     def until_members(self, host: str, group: SecurityGroup, *instances: Any) -> Deferred[Any]:
         """Wait until a host knows just these as members of a group."""
-        wanted = sorted(port.address for each in instances for port in each.ports)
+        wanted = sorted(address for each in instances for port in each.ports for address in port.addresses)
 
         @inlineCallbacks
         def there() -> Test:
@@ -107,6 +107,18 @@ class HostGroupTests(TestCase):
             return order is not None and order.members_order and sorted(order.addresses) == wanted
 
         return self.cloud.until(there)
+
+    @inlineCallbacks
+    def test_members_by_ipv6(self) -> Test:
+        """Where a network has IPv6, members are known by those addresses, too."""
+        range_ = {"cidr": "10.9.0.0/24", "cidr_v6": "fd00:9::/64", "manager": "flatdhcp"}
+        network = yield self.cloud.cloud.networks.create(OPERATOR, "sixth", **range_)
+        yield self.authorize(self.web, permission(False, "tcp", 80, 80, group=self.db.id))
+        [server] = yield self.launch(self.web, network=network.id)
+        [client] = yield self.launch(self.db, network=network.id)
+        self.assertEqual(len(client.ports[0].addresses), 3)
+        yield self.until_members(server.host, self.db, client)
+        yield self.cloud.sound()
 
     @inlineCallbacks
     def test_only_hosts_of_members(self) -> Test:

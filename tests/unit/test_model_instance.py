@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fabric.errors import WrongState
 from fabric.model.flavor import BUILT_IN
+from fabric.model.group import address_facet
 from fabric.model.instance import (
     CODES,
     LIFECYCLE,
@@ -126,6 +127,14 @@ class DerivedTests(SynchronousTestCase):
         held = state != "terminated" or on_host
         self.assertEqual(bool(derived.pools), held)
         self.assertEqual("load:h:vcpus" in derived.counters, held)
+
+    def test_addresses_of_group(self) -> None:
+        """Of its groups' members it has all addresses, of IPv6 too where its network has any, once it is on a host."""
+        sixth = instance(ports=(Port("net-0", "02:00:00:00:00:01", "10.0.0.5", cidr_v6="fd00:1::/64"),))
+        expected = {"10.0.0.5", "fd00:1::ff:fe00:1", "fe80::ff:fe00:1"}
+        for which, known in ((instance(), {"10.0.0.5"}), (sixth, expected), (attrs.evolve(sixth, host=""), set())):
+            found = {value for name, value in which.derived().facets if name == address_facet("sg-0")}
+            self.assertEqual(found, known)
 
     def test_gpus(self) -> None:
         """GPUs are claimed of the host, of both hosts while it moves; what has none claims none."""

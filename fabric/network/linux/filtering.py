@@ -18,9 +18,10 @@ from collections.abc import Iterable
 
 import attrs
 
+from fabric.model.network import addresses_v6
 from fabric.network.interface import NetworkOrder, Plug
 from fabric.network.linux.groups import combination
-from fabric.network.linux.guards import METADATA, addresses_v6
+from fabric.network.linux.guards import METADATA
 from fabric.network.linux.plan import gateway_v6, is_gateway
 from fabric.network.linux.tables import FILTER, Chain, Element, Named
 
@@ -186,7 +187,7 @@ def port_elements(port: Plug, network: NetworkOrder, groups: tuple[str, ...]) ->
     """
     chain = combination(groups)
     elements = []
-    for family, addresses in (("", [port.address]), ("6", addresses_v6(port, network))):
+    for family, addresses in (("", (port.address,)), ("6", addresses_v6(network.cidr_v6, port.mac))):
         for address in addresses:
             key = f'"{network.bridge}" . {address}'
             elements.append(Element(FILTER, "from" + family, key, f"goto {chain}-out"))

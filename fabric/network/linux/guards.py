@@ -12,16 +12,15 @@ in the network's range and link-local; in networks without a range none pass.
 
 from __future__ import annotations
 
-from netaddr import EUI, IPAddress, IPNetwork
+from netaddr import EUI, IPAddress
 
+from fabric.model.network import addresses_v6
 from fabric.network.interface import NetworkOrder, Plug, device_name
 from fabric.network.linux.plan import gateway_mac, gateway_v6
 from fabric.network.linux.tables import LINK, Chain, Element, Named
 
 METADATA = "169.254.169.254"
 """Where guests ask for their metadata."""
-
-_LINK_LOCAL = "fe80::/64"
 
 _TARGET = "@th,64,128"
 """The address that an ICMPv6 neighbour message is about: from its 9th byte."""
@@ -151,7 +150,7 @@ def port_elements(port: Plug, network: NetworkOrder) -> list[Element]:
         Element(LINK, "senders", f"{device} . {mac}"),
         Element(LINK, "holders", f"{device} . {mac} . {port.address}"),
     ]
-    for address in addresses_v6(port, network):
+    for address in addresses_v6(network.cidr_v6, port.mac):
         elements.append(Element(LINK, "holders6", f"{device} . {mac} . {address}"))
         elements.append(Element(LINK, "targets6", f"{device} . {_number(address)}"))
     return elements
@@ -173,17 +172,6 @@ def uplink_elements(network: NetworkOrder, device: str) -> list[Element]:
         for address in (gateway_v6(network), local):
             elements.append(Element(LINK, "gateways6", f"{name} . {_number(address)}"))
     return elements
-
-
-def addresses_v6(port: Plug, network: NetworkOrder) -> list[str]:
-    """
-    @return: the IPv6 addresses that a guest makes of its MAC: of the network's
-        range, and link-local.
-    """
-    if not network.cidr_v6:
-        return []
-    prefixes = (network.cidr_v6, _LINK_LOCAL)
-    return [str(EUI(port.mac).ipv6(IPNetwork(prefix).first)) for prefix in prefixes]
 
 
 def _number(address: str) -> str:
