@@ -143,8 +143,8 @@ def admin_actions() -> str:
     """
     nothing: Any = None
     machines = (
-        MachineActions(nothing, nothing),
-        ImageActions(nothing),
+        MachineActions(nothing, nothing, nothing),
+        ImageActions(nothing, nothing),
         GuestActions(nothing),
         QuotaActions(nothing, nothing),
     )
