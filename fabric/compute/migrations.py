@@ -24,6 +24,7 @@ from fabric.compute.disks import Disks
 from fabric.compute.driver import IComputeDriver
 from fabric.compute.interface import Domain, IComputeWorker, MachineOrder, MachineReport, MigrationOrder
 from fabric.compute.machines import Machines
+from fabric.compute.once import Once
 from fabric.compute.orders import network_orders, sentence
 from fabric.compute.reporter import Reporter
 from fabric.errors import DriverFailure, FabricError, Unavailable
@@ -85,7 +86,7 @@ class Migrations:
         self._reporter = reporter
         self._disks = disks
         self._slots = DeferredSemaphore(AT_ONCE)
-        self._held: set[str] = set()
+        self._once = Once()
 
     @inlineCallbacks
     def carry_out(self, orders: list[dict[str, Any]], context: Context) -> Generator[Deferred[Any], Any, None]:
@@ -96,14 +97,11 @@ class Migrations:
         """
         for order in [decode(MigrationOrder, each) for each in orders]:
             id = order.machine.id
-            if id in self._held or len(self._held) >= HELD:
-                self.log.info("{request_id}: {id} is not moved yet", request_id=context.request_id, id=id)
-                continue
-            self._held.add(id)
-            try:
-                yield self._slots.run(self._turns.run, id, partial(self._moved, order, context))
-            finally:
-                self._held.discard(id)
+            with self._once.taken([order], lambda order: order.machine.id, HELD) as fresh:
+                if fresh:
+                    yield self._slots.run(self._turns.run, id, partial(self._moved, order, context))
+                else:
+                    self.log.info("{request_id}: {id} is not moved yet", request_id=context.request_id, id=id)
         yield self._reporter.confirmed()
         self._faults.reach("compute.migration_reported")
 
