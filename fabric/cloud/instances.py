@@ -150,7 +150,8 @@ class Instances:
     def reboot(self, caller: Caller, ids: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
         """
         Reboot running instances; they stay in state running.  It is ordered
-        again until their hosts confirm it, and done once.
+        again until their hosts confirm it, and done once.  Of those that are
+        terminated, or about to be, nothing is asked, as on EC2.
 
         @raise NotFound: as L{get}.
         @raise WrongState: one is not running; none was rebooted.
@@ -323,6 +324,8 @@ class Instances:
         return moved(instance, "stop", now, USER_STOP, order=instance.order + 1, review_at=now + self._resend_after)
 
     def _rebooted(self, instance: Instance, now: float) -> Instance:
+        if instance.state in ("shutting-down", "terminated"):
+            return instance
         order = instance.order + 1
         review_at = now + self._resend_after
         return moved(instance, "reboot", now, order=order, booted=order, rebooting_since=now, review_at=review_at)

@@ -320,6 +320,19 @@ class VerbTests(EC2Case):
         self.assertEqual((yield self.listed())[0]["State"]["Name"], "running")
 
     @inlineCallbacks
+    def test_reboot_terminated(self) -> Steps:
+        """A terminated instance is passed over, as EC2's reference says; the others are rebooted."""
+        [gone, id] = yield self.boot(2)
+        yield self.ask("TerminateInstances", InstanceIds=[gone])
+        for _ in range(2):
+            yield self.ask("RebootInstances", InstanceIds=[gone, id])
+            self.assertEqual(self.queue.cast[-1][:2], ("compute.node1", "reboot"))
+            yield self.move([gone], "vanish")
+        count = len(self.queue.cast)
+        yield self.ask("RebootInstances", InstanceIds=[gone])
+        self.assertEqual(len(self.queue.cast), count)
+
+    @inlineCallbacks
     def test_terminate(self) -> Steps:
         """Terminating is answered for each id, and may be repeated."""
         ids = yield self.boot(2)
