@@ -88,6 +88,8 @@ class Parts:
 
     def remove(self, network):
         """As links and as leases."""
+        if "links" in self.broken:
+            raise DriverFailure("the kernel says no")
         self.bridges.pop(network, None)
         self.served.pop(network, None)
 
@@ -121,7 +123,13 @@ class LeasesOf:
 
     def __init__(self, parts):
         self.ensure, self.left, self.let_go = parts.serve, parts.left, parts.let_go
-        self.remove = lambda network: succeed(parts.served.pop(network, None))
+        self._parts = parts
+
+    def remove(self, network):
+        """Have none."""
+        if "files" in self._parts.broken:
+            return fail(OSError(13, "Permission denied"))
+        return succeed(self._parts.served.pop(network, None))
 
 
 class DriverTests(TestCase):
@@ -347,6 +355,31 @@ class DriverTests(TestCase):
         self.assertEqual(self.parts.answers[-1], ("pub0", [floating(1).public]))
         yield self.assertFailure(driver.disassociate([floating(1).public]), DriverFailure)
         self.assertEqual(self.parts.answers[-1], ("pub0", []))
+
+    @inlineCallbacks
+    def test_not_removed(self):
+        """A network that can't be taken away keeps no other from anything, and goes when it can."""
+        for part in ("files", "links"):
+            yield self.driver.express(DHCP)
+            yield self.driver.express(OTHER)
+            self.parts.broken.add(part)
+            yield self.assertFailure(self.driver.retire(OTHER.id), DriverFailure)
+            yield self.driver.plug([plug(1)])
+            self.assertEqual((yield self.driver.networks()), [DHCP])
+            self.assertIn(OTHER.id, self.parts.bridges)
+            self.parts.broken.clear()
+            yield self.driver.unplug([plug(1).instance])
+            self.assertEqual(set(self.parts.bridges), {DHCP.id})
+
+    @inlineCallbacks
+    def test_left_over_stays(self):
+        """What an earlier process left, and that can't be taken away, keeps no other from starting."""
+        self.parts.made = lambda: {OTHER.id: []}
+        self.parts.broken.add("links")
+        driver = self.made(self.mktemp())
+        yield driver.start()
+        self.addCleanup(driver.stop)
+        yield driver.express(DHCP)
 
     @inlineCallbacks
     def test_killed_before_flows_ended(self):

@@ -250,11 +250,14 @@ class LinuxNetwork:
     def _settle(self, looks: frozenset[str]) -> Generator[Deferred[Any], Any, Failures]:
         """Make it so."""
         host = self._host
-        gone = [id for id in self._touched if id not in host.networks]
-        for id in gone:
-            yield self._leases.remove(id)
+        failures: Failures = {}
+        for id in [id for id in self._touched if id not in host.networks]:
+            try:
+                yield self._remove(id)
+            except DriverFailure as error:
+                failures[id] = error
         wanted = {id: bridge(network, self._uplinks) for id, network in host.networks.items()}
-        failures: Failures = yield self._in_thread(self._link, gone, wanted, looks)
+        failures |= yield self._in_thread(self._link, wanted, looks)
         ready = [network for id, network in host.networks.items() if id not in failures and is_gateway(network)]
         if self._filtered is not host:
             # An address that leads nowhere is not to be the host's own even for a moment: it would answer.
@@ -281,17 +284,28 @@ class LinuxNetwork:
         except DriverFailure as error:
             self.log.warn("{why}: flows that have ended may be ended once more by the next start", why=error)
 
-    def _link(self, gone: Sequence[str], wanted: dict[str, Bridge], looks: frozenset[str]) -> Failures:
+    @inlineCallbacks
+    def _remove(self, network: str) -> Generator[Deferred[Any], Any, None]:
         """
-        In the thread: have these bridges, and none of networks that are gone.
-        Those that may not be the ones that their taps and DHCP servers knew
+        Have nothing of a network.
+
+        @raise DriverFailure: something of it stays; what is next done tries again.
+        """
+        try:
+            yield self._leases.remove(network)
+        except OSError as error:
+            raise DriverFailure(f"DHCP of network {network} stays: {error}") from error
+        yield self._in_thread(self._links.remove, network)
+        self._made.pop(network, None)
+        self._touched.discard(network)
+
+    def _link(self, wanted: dict[str, Bridge], looks: frozenset[str]) -> Failures:
+        """
+        In the thread: have these bridges.  Those that may not be the ones that
+        their taps and DHCP servers knew
         are noted as such, until their DHCP servers are told.
         """
         failures: Failures = {}
-        for id in gone:
-            self._links.remove(id)
-            self._made.pop(id, None)
-            self._touched.remove(id)
         for id, each in wanted.items():
             if self._made.get(id) == each and not (id in looks and not self._links.intact(each)):
                 continue
@@ -343,11 +357,17 @@ class LinuxNetwork:
                     "Links of unknown network {network} stay: they join {ports}", network=network, ports=which
                 )
                 continue
-            yield self._leases.remove(network)
-            yield self._in_thread(self._links.remove, network)
+            yield self._tidied(network)
         for network in self._leases.left():
             if network not in self._host.networks and network not in made:
-                yield self._leases.remove(network)
+                yield self._tidied(network)
+
+    @inlineCallbacks
+    def _tidied(self, network: str) -> Generator[Deferred[Any], Any, None]:
+        try:
+            yield self._remove(network)
+        except DriverFailure as error:
+            self.log.error("Of network {network}, which is unknown, something stays: {why}", network=network, why=error)
 
     def _in_thread(self, call: Any, *arguments: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._threads, call, *arguments)
