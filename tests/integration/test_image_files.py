@@ -4,6 +4,7 @@ Image files: the store in a directory, its door on the loopback, and a host's ca
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import os
@@ -28,6 +29,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from fabric.errors import DriverFailure, InvalidValue, NotFound, Unavailable
+from fabric.image import appender as appender_module
 from fabric.image import store as store_module
 from fabric.image.cache import ImageCache
 from fabric.image.download import Downloader
@@ -497,7 +499,7 @@ def _claim(link: str, header: str, body: bytes, meanwhile: Callable[[], None] = 
         meanwhile()
         try:
             return connection.recv(1000)[:12]
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             return b""
 
 
@@ -648,6 +650,32 @@ class CacheTests(DoorCase):
         outcomes = yield DeferredList(fetching, consumeErrors=True)
         self.assertEqual([whole for whole, _ in outcomes], [True, False])
         self.assertIn("no room", str(outcomes[1][1].value))
+
+    @inlineCallbacks
+    def test_full_disk(self) -> Steps:
+        """On a disk that is full what nobody needs makes room; without that nothing stays of what was begun."""
+        orders = []
+        for _ in range(3):
+            orders.append((yield self.order(os.urandom(1 << 20))))
+        for order in orders[:2]:
+            yield self.cache.fetch(order)
+        files, write = self.place / "files", os.write
+
+        def full(descriptor: int, data: Any) -> int:
+            if len(os.listdir(files)) > 1 and data is not None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(descriptor, data)
+
+        cache = self.made()
+        yield cache.keep(frozenset(order.digest for order in orders[:2]))
+        self.patch(appender_module.os, "write", full)
+        error = yield self.assertFailure(cache.fetch(orders[2]), DriverFailure)
+        self.assertIn("No space left", str(error))
+        self.assertEqual(os.listdir(self.place / "partial"), [])
+        yield cache.keep(frozenset({orders[0].digest}))
+        path = yield cache.fetch(orders[2])
+        self.assertTrue(os.path.exists(path))
+        self.assertEqual(sorted(os.listdir(files)), sorted(order.digest for order in (orders[0], orders[2])))
 
     @inlineCallbacks
     def test_asked_for_while_removed(self) -> Steps:
