@@ -433,7 +433,7 @@ class ComputeDriverContract:
         for until in (100.0, 200.5):
             yield self.driver.quiet(order.id, until)
             yield self.assertDomains(attrs.evolve(stopped, quiet_until=until))
-        self.addCleanup(self.driver.stop)  # type: ignore[attr-defined]
+        yield self.driver.stop()
         self.driver = self.make_driver()
         yield self.driver.start(self.watcher)
         yield self.assertDomains(attrs.evolve(stopped, quiet_until=200.5))
