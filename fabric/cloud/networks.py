@@ -301,6 +301,6 @@ def _gateway(range_: IPNetwork, gateway: str | None) -> IPAddress:
         address = IPAddress(gateway)
     except (AddrFormatError, ValueError):
         raise InvalidValue("gateway", gateway, "an IPv4 address") from None
-    if address not in range_:
-        raise InvalidValue("gateway", gateway, f"an address of {range_}")
+    if address not in range_ or address in (range_.network, range_.broadcast):
+        raise InvalidValue("gateway", gateway, f"an address of {range_}, neither the first nor the last")
     return address

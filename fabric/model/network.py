@@ -65,8 +65,8 @@ class Network(Record):
         )
 
     def pool_members(self) -> dict[str, tuple[str, ...]]:
-        """One pool: every address but the reserved ones and the broadcast."""
-        return {"fixed:" + self.id: _addresses(self.cidr, self.reserved)}
+        """One pool: every address but the reserved ones, the gateway's and the broadcast."""
+        return {"fixed:" + self.id: _addresses(self.cidr, self.reserved, self.gateway)}
 
 
 def own_network(project: str) -> str:
@@ -89,6 +89,7 @@ def addresses_v6(cidr_v6: str, mac: str) -> tuple[str, ...]:
 
 
 @cache
-def _addresses(cidr: str, reserved: int) -> tuple[str, ...]:
+def _addresses(cidr: str, reserved: int, gateway: str) -> tuple[str, ...]:
     network = IPNetwork(cidr)
-    return tuple(str(network[n]) for n in range(reserved, network.size - 1))
+    every = (str(network[n]) for n in range(reserved, network.size - 1))
+    return tuple(address for address in every if address != gateway)

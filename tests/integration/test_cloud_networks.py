@@ -113,6 +113,18 @@ class OperatorTests(NetworksCase):
         yield ranges.ensure("public", "192.168.0.0/24")
 
     @inlineCallbacks
+    def test_gateway(self) -> Test:
+        """The gateway's address is no guest's, wherever it is in the range."""
+        last = {"cidr": "192.168.0.0/29", "gateway": "192.168.0.6", "manager": "flatdhcp"}
+        made = yield self.networks.create(OPERATOR, "last", **last)
+        self.assertEqual((yield self.store.pools())[f"fixed:{made.id}"], (4, 4))
+        for wrong in ("192.168.1.0", "192.168.1.7"):
+            other = self.networks.create(OPERATOR, "other", "192.168.1.0/29", gateway=wrong)
+            error = yield self.assertFailure(other, InvalidValue)
+            self.assertEqual((error.name, error.value), ("gateway", wrong))
+        yield self.assertSound()
+
+    @inlineCallbacks
     def test_projects_range(self) -> Test:
         """What is kept for projects is no network's that is there already, nor anybody's floating address."""
         yield self.networks.create(OPERATOR, **PLAIN, manager="flatdhcp")

@@ -302,8 +302,8 @@ class LinuxNetwork:
     def _link(self, wanted: dict[str, Bridge], looks: frozenset[str]) -> Failures:
         """
         In the thread: have these bridges.  Those that may not be the ones that
-        their taps and DHCP servers knew
-        are noted as such, until their DHCP servers are told.
+        their taps and DHCP servers knew are noted as such, until their DHCP
+        servers are told.
         """
         failures: Failures = {}
         for id, each in wanted.items():
