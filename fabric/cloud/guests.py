@@ -71,6 +71,6 @@ class Guests:
         remote = self._queue.caller(IComputeWorker, address, Context(caller.request_id, CONSOLE_SECONDS))
         try:
             answer = yield remote.screenshot(id, wake)
-        except NotFound:
+        except (NotFound, WrongState):
             raise WrongState("instance", id, "stopped", ["running"]) from None
         return base64.b64decode(answer["image"])

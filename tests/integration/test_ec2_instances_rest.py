@@ -10,9 +10,10 @@ from collections.abc import Generator
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.python.failure import Failure
 
 from fabric.api.admin.machines import MachineActions
-from fabric.errors import AlreadyExists, InvalidValue, NotFound
+from fabric.errors import AlreadyExists, InvalidValue, NotFound, WrongState
 from fabric.model.flavor import BUILT_IN
 from fabric.model.instance import Instance
 from fabric.testing.cloud import OPERATOR
@@ -218,6 +219,10 @@ class GuestTests(EC2Case):
         self.assertEqual(base64.b64decode(answer["ImageData"]), b"\x89PNG...")
         self.assertEqual(self.queue.cast[-1][1:], ("screenshot", (id, True)))
         yield self.refused("InvalidInstanceID.NotFound", "GetConsoleScreenshot", BOB, InstanceId=id)
+        for gone in (NotFound("guest", id), WrongState("guest", id, "stopped", ["running"])):
+            self.queue.answer = Failure(gone)
+            said = yield self.refused("IncorrectInstanceState", "GetConsoleScreenshot", InstanceId=id)
+            self.assertEqual(said, f"The instance '{id}' is not in the 'running' state.")
         [pending] = yield self.run_instances()
         yield self.refused("IncorrectInstanceState", "GetConsoleScreenshot", InstanceId=pending)
 
