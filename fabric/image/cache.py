@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from fabric.errors import DriverFailure
 from fabric.image.appender import InThread
-from fabric.image.download import Cut, Downloader
+from fabric.image.download import Cut, Downloader, NotWritten
 from fabric.image.interface import FileOrder, IImageCache
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
@@ -93,12 +93,33 @@ class ImageCache:
         if not there:
             yield self._one_by_one.run(self._take_room, file)
             try:
-                yield self._bring(file, path)
+                yield self._bring_at_need(file, path)
             finally:
                 del self._coming[file.digest]
             self.log.info("{role} {digest} is here", role=file.role, digest=file.digest)
         self._lent[file.digest] = self._clock.seconds()
         return path
+
+    @inlineCallbacks
+    def _bring_at_need(self, file: FileOrder, path: str) -> Generator[Deferred[Any], Any, None]:
+        """
+        Have a file; on a disk that is full, by others too, at the cost of all
+        that nobody needs, or not at all: then nothing of it stays either.
+        """
+        try:
+            yield self._bring(file, path)
+            return
+        except NotWritten as error:
+            why = str(error)
+        freed = yield self._one_by_one.run(self._in_thread, self._empty, self._stay(), dict(self._coming))
+        self.log.warn("{why}; {freed} bytes that nobody needs are removed", why=why, freed=freed)
+        try:
+            if not freed:
+                raise NotWritten(why)
+            yield self._bring(file, path)
+        except NotWritten as error:
+            yield self._in_thread(_unlink, self._partial(file))
+            raise DriverFailure(str(error)) from None
 
     @inlineCallbacks
     def _bring(self, file: FileOrder, path: str) -> Generator[Deferred[Any], Any, None]:
@@ -169,6 +190,31 @@ class ImageCache:
         @param coming: bytes of those that are on their way, by digest.
         @return: whether there is.
         """
+        found = self._found(coming)
+        taken = sum(coming.values()) + sum(size for _, size, _, _ in found)
+        for _, size, path, digest in sorted(found):
+            if taken <= self._room or stay is None:
+                break
+            if digest not in stay:
+                _unlink(path)
+                taken -= size
+        return taken <= self._room
+
+    def _empty(self, stay: frozenset[str] | None, coming: dict[str, int]) -> int:
+        """
+        Remove all that may go.
+
+        @return: bytes that were freed.
+        """
+        freed = 0
+        for _, size, path, digest in self._found(coming):
+            if stay is not None and digest not in stay:
+                _unlink(path)
+                freed += size
+        return freed
+
+    def _found(self, coming: dict[str, int]) -> list[tuple[float, int, str, str]]:
+        """Time of last use, bytes, path and digest of what is here, but for what is on its way."""
         found = []
         for name in ("partial", "files"):
             with suppress(FileNotFoundError):
@@ -177,15 +223,7 @@ class ImageCache:
                         with suppress(FileNotFoundError):
                             status = entry.stat()
                             found.append((status.st_atime, status.st_size, entry.path, entry.name))
-        taken = sum(coming.values()) + sum(size for _, size, _, _ in found)
-        for _, size, path, digest in sorted(found):
-            if taken <= self._room or stay is None:
-                break
-            if digest not in stay:
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
-                taken -= size
-        return taken <= self._room
+        return found
 
     def _accept(self, digest: str, path: str) -> bool:
         """
@@ -206,6 +244,11 @@ class ImageCache:
         os.utime(partial, (self._clock.seconds(), os.stat(partial).st_mtime))
         os.replace(partial, path)
         return True
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _size(path: str, most: int) -> int:

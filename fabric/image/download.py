@@ -29,6 +29,12 @@ class Cut(Exception):
     """
 
 
+class NotWritten(Exception):
+    """
+    What came could not be written, as to a disk that is full.
+    """
+
+
 class Downloader:
     """
     Fetches files.
@@ -51,6 +57,7 @@ class Downloader:
         @param have: bytes of it that are there.
         @param size: bytes of the whole.
         @raise Cut: not all of it came.
+        @raise NotWritten: this host has no room for it, or can't write.
         @raise DriverFailure: the server does not give it, or gives something else.
         """
         headers = Headers({"Range": [f"bytes={have}-"]} if have else {})
@@ -137,7 +144,7 @@ class _Body(Protocol):
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def _not_written(self, failure: Failure) -> None:
-        self._break(DriverFailure(f"the image file can't be written: {failure.getErrorMessage()}"))
+        self._break(NotWritten(f"the image file can't be written: {failure.getErrorMessage()}"))
 
     def _break(self, why: Exception) -> None:
         if self._why is None or isinstance(self._why, Cut):

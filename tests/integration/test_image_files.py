@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -659,16 +660,18 @@ class CacheTests(DoorCase):
             orders.append((yield self.order(os.urandom(1 << 20))))
         for order in orders[:2]:
             yield self.cache.fetch(order)
-        files, write = self.place / "files", os.write
+        files = self.place / "files"
 
         def full(descriptor: int, data: Any) -> int:
-            if len(os.listdir(files)) > 1 and data is not None:
+            if len(os.listdir(files)) > 1:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return write(descriptor, data)
+            return os.write(descriptor, data)
 
         cache = self.made()
         yield cache.keep(frozenset(order.digest for order in orders[:2]))
-        self.patch(appender_module.os, "write", full)
+        names = ("open", "close", "fsync", "O_WRONLY", "O_CREAT", "O_APPEND")
+        disk = SimpleNamespace(write=full, **{name: getattr(os, name) for name in names})
+        self.patch(appender_module, "os", disk)
         error = yield self.assertFailure(cache.fetch(orders[2]), DriverFailure)
         self.assertIn("No space left", str(error))
         self.assertEqual(os.listdir(self.place / "partial"), [])
