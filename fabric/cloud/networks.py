@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Sequence
+from ipaddress import ip_address, ip_network
 from itertools import count
 from typing import Any
 
@@ -119,6 +120,7 @@ class Networks:
         check_label(label)
         prefix = _checked(manager, vlan, cidr, project, cidr_v6)
         _check_host_words(bridge, dns)
+        yield self._alone_by_v6(label, prefix)
         if manager == "vlan" and not (cidr and vlan):
             if cidr or gateway:
                 raise InvalidValue("vlan", "", "with a range or gateway, the VLAN is to be said too")
@@ -164,6 +166,16 @@ class Networks:
             raise AlreadyExists("network", f"with bridge {wanted}", "")
         chosen = next(name for name in (bridge_of(n) for n in count(FIRST_BRIDGE)) if name not in taken)
         return wanted or (bridge_of(vlan) if vlan else chosen)
+
+    @inlineCallbacks
+    def _alone_by_v6(self, label: str, cidr_v6: str) -> Generator[Deferred[Any], Any, None]:
+        """
+        @raise InvalidValue: another network has this range of IPv6.
+        """
+        others = (yield self.projects.every()) if cidr_v6 else ()
+        for other in others:
+            if other.cidr_v6 == cidr_v6 and other.label != label:
+                raise InvalidValue("cidr_v6", cidr_v6, f"it is network {other.label}'s")
 
     @inlineCallbacks
     def _apart(self, network: Network) -> Generator[Deferred[Any], Any, None]:
@@ -265,6 +277,8 @@ def _checked(manager: str, vlan: int | None, cidr: str, project: str, cidr_v6: s
         raise InvalidValue("cidr_v6", cidr_v6, "an IPv6 range, as fd00:10::/64") from None
     if range_.version != 6 or range_.prefixlen != 64 or range_.ip != range_.network:
         raise InvalidValue("cidr_v6", cidr_v6, "a /64 of IPv6 that begins at its own address")
+    if _special(range_):
+        raise InvalidValue("cidr_v6", cidr_v6, "a range for hosts; that of a link, or of groups, is none")
     return str(range_)
 
 
@@ -287,11 +301,19 @@ def _range(cidr: str, reserved: int) -> IPNetwork:
         raise InvalidValue("cidr", cidr, "an IPv4 range, as 10.0.0.0/16") from None
     if range_.version != 4 or range_.ip != range_.network:
         raise InvalidValue("cidr", cidr, "an IPv4 range that begins at its own address")
+    if _special(range_):
+        raise InvalidValue("cidr", cidr, "a range for hosts; that of a link, of one host, or of groups, is none")
     if not LARGEST <= range_.prefixlen <= 29:
         raise InvalidValue("cidr", cidr, f"a prefix from /{LARGEST} to /29")
     if not 2 <= reserved < range_.size - 1:
         raise InvalidValue("reserved", str(reserved), "at least 2, and fewer than the range has")
     return range_
+
+
+def _special(range_: IPNetwork) -> bool:
+    """Whether no host could have its addresses, or each has them for itself, as that of the metadata door."""
+    first = ip_address(str(range_.network))
+    return first.is_link_local or first.is_loopback or first.is_multicast or first in ip_network("0.0.0.0/8")
 
 
 def _gateway(range_: IPNetwork, gateway: str | None) -> IPAddress:

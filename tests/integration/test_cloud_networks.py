@@ -113,6 +113,16 @@ class OperatorTests(NetworksCase):
         yield ranges.ensure("public", "192.168.0.0/24")
 
     @inlineCallbacks
+    def test_apart_by_ipv6(self) -> Test:
+        """A range of IPv6 is one network's."""
+        yield self.networks.create(OPERATOR, **PLAIN, manager="flatdhcp", cidr_v6="fd00:1::/64")
+        again = self.networks.create(OPERATOR, "other", "192.168.1.0/24", manager="flatdhcp", cidr_v6="fd00:1:0::/64")
+        error = yield self.assertFailure(again, InvalidValue)
+        self.assertEqual((error.name, error.why), ("cidr_v6", "it is network plain's"))
+        yield self.networks.create(OPERATOR, "other", "192.168.1.0/24", manager="flatdhcp", cidr_v6="fd00:2::/64")
+        yield self.networks.ensure("plain", "192.168.0.0/24", manager="flatdhcp", cidr_v6="fd00:1::/64")
+
+    @inlineCallbacks
     def test_gateway(self) -> Test:
         """The gateway's address is no guest's, wherever it is in the range."""
         last = {"cidr": "192.168.0.0/29", "gateway": "192.168.0.6", "manager": "flatdhcp"}
@@ -145,6 +155,12 @@ class OperatorTests(NetworksCase):
             ("cidr_v6", {"manager": "flatdhcp", "cidr_v6": "fd00:1::/48"}),
             ("cidr_v6", {"manager": "flatdhcp", "cidr_v6": "10.0.0.0/24"}),
             ("cidr", {"cidr": ""}),
+            ("cidr", {"cidr": "169.254.0.0/16"}),
+            ("cidr", {"cidr": "127.0.0.0/16"}),
+            ("cidr", {"cidr": "224.0.1.0/24"}),
+            ("cidr", {"cidr": "0.0.0.0/16"}),
+            ("cidr_v6", {"manager": "flatdhcp", "cidr_v6": "fe80::/64"}),
+            ("cidr_v6", {"manager": "flatdhcp", "cidr_v6": "ff02::/64"}),
             ("gateway", {"gateway": "10.0.0.1"}),
             ("dns", {"dns": ["8.8.8.8", "8.8.4"]}),
             ("dns", {"dns": ["ns.example.org"]}),
