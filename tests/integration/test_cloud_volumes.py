@@ -734,6 +734,27 @@ class SnapshotTests(VolumeCase):
         yield self.cloud.sound()
 
     @inlineCallbacks
+    def test_lent(self) -> Test:
+        """Volumes that their host can't copy while a guest has them are copied by the guest's host."""
+        yield self.begin(hosts=("node1", "node2"))
+        volume, machine = (yield self.volume()), (yield self.machine())
+        while machine.host == volume.host:
+            machine = yield self.machine()
+        yield self.volumes.attach(CALLER, volume.id, machine.id, "/dev/sdf")
+        yield self.until_volume(volume.id, "in-use", "attached")
+        driver = self.cloud.hosts[volume.host].volumes
+        driver.clones = False
+        driver.write(volume.id, "then")
+        made = yield self.snapshots.create(CALLER, volume.id)
+        yield self.until_snapshot(made.id)
+        restored = yield self.volume(0, snapshot=made.id)
+        self.assertEqual((driver.read(restored.id), driver.lent), ("then", set()))
+        self.cloud.hosts[machine.host].hypervisor.rehearsal.tell("copy_disk lose")
+        made = yield self.snapshots.create(CALLER, volume.id)
+        yield self.until_snapshot(made.id)
+        yield self.cloud.sound()
+
+    @inlineCallbacks
     def test_of_an_instance(self) -> Test:
         """All volumes of an instance are copied by one request."""
         yield self.begin()
