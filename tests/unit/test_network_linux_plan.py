@@ -167,6 +167,15 @@ class ChangeTests(SynchronousTestCase):
         StateFile(directory).save(host)
         self.assertEqual(StateFile(directory).load(), host)
 
+    def test_emptied(self):
+        """What a power cut left of it, nothing or nothing but zeros, is none: what it was about is gone with it."""
+        for rest in (b"", b"\0" * 512):
+            state = StateFile(self.mktemp())
+            state.load()
+            with open(state.path, "wb") as file:
+                file.write(rest)
+            self.assertEqual(state.load(), HostNetwork())
+
     def test_damaged(self):
         """A file that is not what was saved is told, not taken for an empty host."""
         state = StateFile(self.mktemp())

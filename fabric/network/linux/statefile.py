@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 import orjson
+from twisted.logger import Logger
 
 from fabric.errors import DriverFailure
 from fabric.model.codec import decode, encode
@@ -36,6 +37,8 @@ class StateFile:
     kernel's memory, which goes with the same power cut.
     """
 
+    log = Logger()
+
     def __init__(self, directory: str) -> None:
         """
         @param directory: made when need be, for this account alone.
@@ -45,13 +48,18 @@ class StateFile:
 
     def load(self) -> HostNetwork:
         """
-        @return: what was saved last; an empty one when there is none.
+        @return: what was saved last; an empty one when there is none, or
+            nothing but its name is left of it.
         @raise DriverFailure: it can't be read, or is not what was saved.
         """
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             with open(self.path, "rb") as file:
-                return decode(HostNetwork, orjson.loads(file.read()))
+                data = file.read()
+            if not data.strip(b"\0"):
+                self.log.error("{path} is empty, as after a power cut: the cloud says what is to be here", path=self.path)
+                return HostNetwork()
+            return decode(HostNetwork, orjson.loads(data))
         except FileNotFoundError:
             return HostNetwork()
         except OSError as error:
