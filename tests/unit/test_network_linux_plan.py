@@ -180,7 +180,7 @@ class ChangeTests(SynchronousTestCase):
         """A file that is not what was saved is told, not taken for an empty host."""
         state = StateFile(self.mktemp())
         state.load()
-        for text in (b"", b"{", b'{"networks": 3}', b'{"ports": {"m": {}}}'):
+        for text in (b"{", b'{"networks": 3}', b'{"ports": {"m": {}}}'):
             with open(state.path, "wb") as file:
                 file.write(text)
             self.assertRaises(DriverFailure, state.load)

@@ -57,7 +57,9 @@ class StateFile:
             with open(self.path, "rb") as file:
                 data = file.read()
             if not data.strip(b"\0"):
-                self.log.error("{path} is empty, as after a power cut: the cloud says what is to be here", path=self.path)
+                self.log.error(
+                    "{path} is empty, as after a power cut: the cloud says what is to be here", path=self.path
+                )
                 return HostNetwork()
             return decode(HostNetwork, orjson.loads(data))
         except FileNotFoundError:
