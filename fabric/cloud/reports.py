@@ -138,12 +138,12 @@ class Reports:
         transaction = self._store.transaction(request_id)
         changed: list[tuple[Stored[Instance], Instance]] = []
         for stored, told in zip(found, by_id.values(), strict=True):
-            if stored is None or stored.record.host != host:
+            if stored is None or not any(_counts(stored.record, host, report) for report in told):
                 self._strange(stored.record if stored else None, host, told[-1], outcome)
                 continue
             record = stored.record
             for report in told:
-                if record.host == host:  # else it was moved, and only then something was said
+                if _counts(record, host, report):  # else it was moved, and only then something was said
                     record = reported(record, report, now, self._resend_after)
                     outcome.concerns_groups(record, report)
             if record is not stored.record and record != stored.record:
@@ -199,7 +199,16 @@ class Reports:
             "{host} reports {id} as {state}, which is not its own", host=host, id=report.id, state=report.state
         )
         if instance is not None:
-            outcome.strange[report.id] = report.order
+            outcome.strange[report.id] = max(report.order, report.after)
+
+
+def _counts(instance: Instance, host: str, report: MachineReport) -> bool:
+    """
+    Whether a host may say this of an instance: it has it, or it is where the
+    instance is being moved to, and its guest came there and ended.
+    """
+    coming = instance.migration is not None and instance.migration.destination == host and not report.order
+    return instance.host == host or coming
 
 
 def reported(instance: Instance, report: MachineReport, now: float, resend_after: float) -> Instance:
@@ -208,7 +217,7 @@ def reported(instance: Instance, report: MachineReport, now: float, resend_after
         stale or says nothing new.
     """
     instance = _rebooted(instance, report)
-    if instance.migration is not None:
+    if instance.migration is not None and report.order:
         return _settled(instance, instance.migration, report, now, resend_after)
     if report.order and report.order < instance.order:
         return instance
@@ -231,8 +240,8 @@ def _settled(
     instance: Instance, migration: Migration, report: MachineReport, now: float, resend_after: float
 ) -> Instance:
     """
-    While it is being moved only the outcome of that says anything: what else
-    was ordered is ordered again where it is then.
+    While it is being moved only the outcome of that answers anything: what else
+    was ordered is ordered again where it is then.  News of its guest counts.
     """
     if report.order != migration.order or report.state not in ("moved", "not_moved"):
         return instance

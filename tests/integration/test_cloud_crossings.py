@@ -217,6 +217,17 @@ class MoveTests(TestCase):
         yield self.cloud.sound()
 
     @inlineCallbacks
+    def test_ends_where_it_comes_to(self) -> Test:
+        """That its guest ended where it came to may be told before that it was moved there."""
+        ended = MachineReport(self.made.id, 0, "stopped", "Client.InstanceInitiatedShutdown", after=self.order)
+        yield self.cloud.assembly.worker.report_machines("nowhere", [encode(attrs.evolve(ended, after=1))])
+        [instance] = yield self.cloud.get(self.made.id)
+        self.assertEqual(instance.state, "running")
+        yield self.cloud.assembly.worker.report_machines("elsewhere", [encode(ended)])
+        [instance] = yield self.cloud.get(self.made.id)
+        self.assertEqual((instance.state, instance.host), ("shutting-down", "node1"))
+
+    @inlineCallbacks
     def leads_nowhere(self) -> Generator[Deferred[Any], Any, bool]:
         """Whether the address is on no host, and state knows."""
         [stored] = yield self.cloud.store.read(Address, [self.address.id])

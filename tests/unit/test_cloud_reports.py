@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fabric.cloud.reports import reported
 from fabric.compute.interface import MachineReport
-from fabric.model.instance import moved
+from fabric.model.instance import Migration, moved
 from tests.unit.test_model_instance import instance
 
 
@@ -73,6 +73,15 @@ class NewsTests(SynchronousTestCase):
         """An order that does not bring it up, and that its host may never have had, makes no news old."""
         suspended = attrs.evolve(self.started, order=4)
         self.assertEqual(take(suspended, ended(3)).state, "stopped")
+
+    def test_moved_meanwhile(self):
+        """That it ended counts while it is moved, too, and it is stopped where it comes to."""
+        moving = attrs.evolve(self.started, order=4, migration=Migration("other", 4, 1.0))
+        over = take(moving, ended(3))
+        self.assertEqual((over.state, over.host, over.migration), ("stopped", "h", moving.migration))
+        there = take(over, MachineReport("i-0", 4, "moved"))
+        self.assertEqual((there.state, there.host, there.migration), ("stopped", "other", None))
+        self.assertEqual(take(moving, ended(2)), moving)
 
     def test_number_not_known(self):
         """News without a number, as hosts of the version before tell it, is believed."""
