@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fabric.command import NOT_THERE, Commands
@@ -155,7 +156,8 @@ class FileVolumes:
 
     def delete_snapshot(self, id: str) -> Deferred[None]:
         """See L{IVolumeDriver.delete_snapshot}."""
-        return self._in_turn((id,), _unlink, os.path.join(self._snapshots, id))
+        path = os.path.join(self._snapshots, id)
+        return self._in_turn((id,), _unlink, path, path + UNFINISHED)
 
     def _in_turn(self, ids: Iterable[str], work: Callable[..., Any], *arguments: Any) -> Deferred[None]:
         """
@@ -290,7 +292,7 @@ class FileVolumes:
         size = size or os.path.getsize(self._there(self._volumes, "volume", snapshot.volume))
         path = os.path.join(self._snapshots, f"{snapshot.id}.{uuid.uuid4().hex}{UNFINISHED}")
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        yield self._image_tool("create", "-q", "-f", "qcow2", path, str(size))
+        yield self._image_tool("create", "-q", "-f", "qcow2", path, str(size)).addErrback(_without, path)
         return {"kind": "file", "path": path, "bytes": str(size), "given": str(self._given[snapshot.volume])}
 
     @inlineCallbacks
@@ -307,7 +309,8 @@ class FileVolumes:
             # Opened as what it is, whatever is written into it: no format is guessed, no other file named.
             opened = {"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": lent}}
             convert = ("convert", "-q", "-n", "--target-is-zero", "-O", "raw", "json:" + json.dumps(opened))
-            yield self._slots.run(self._image_tool, *convert, path + UNFINISHED)
+            converting = self._slots.run(self._image_tool, *convert, path + UNFINISHED)
+            yield converting.addErrback(_without, path + UNFINISHED)
             _resize(path + UNFINISHED, size_gb * GIB)
             yield self._finish(path)
 
@@ -414,6 +417,13 @@ def _resize(path: str, size: int) -> None:
         raise DriverFailure(what=f"cannot write {path}: {error.strerror}") from error
 
 
-def _unlink(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+def _unlink(*paths: str) -> None:
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _without(failure: Failure, path: str) -> Failure:
+    """What could not be made is not left half made."""
+    _unlink(path)
+    return failure

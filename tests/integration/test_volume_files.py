@@ -154,6 +154,21 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
         yield self.assertSnapshots()
 
     @inlineCallbacks
+    def test_taken_in_vain(self) -> Steps:
+        """What can't be lent, or taken, leaves nothing that takes room."""
+        place = yield self.lent()
+        run = self.driver._commands.run
+
+        def broken(command: Sequence[str]) -> Deferred[Any]:
+            return run(["false"] if command[0] == "qemu-img" else command)
+
+        self.patch(self.driver._commands, "run", broken)
+        yield self.assertFailure(self.driver.take(SNAPSHOT, place, True), DriverFailure)
+        yield self.assertFailure(self.driver.lend(SNAPSHOT), DriverFailure)
+        yield self.driver.drop_lent(place)
+        self.assertEqual(self.snapshots(), [])
+
+    @inlineCallbacks
     def test_lent_elsewhere(self) -> Steps:
         """Only what was lent is taken, or removed."""
         place = yield self.lent()
