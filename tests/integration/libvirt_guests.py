@@ -84,7 +84,7 @@ class LibvirtFixtures:
     Drivers whose guests are gone when the test is.
     """
 
-    timeout = 200
+    timeout = 500
     options = {}
     booted: frozenset[str] = frozenset()
     """Names of tests whose guests are to answer; others' guests only run."""
@@ -157,7 +157,7 @@ class LibvirtFixtures:
         return DiskOrder(f"vol-{number:017x}", machine, device, "here", 2, connection=connection)
 
     @inlineCallbacks
-    def until(self, probe, seconds=90.0):
+    def until(self, probe, seconds=200.0):
         """Look until C{probe} says something; the reactor is free meanwhile."""
         ends = reactor.seconds() + seconds
         while True:
@@ -167,7 +167,7 @@ class LibvirtFixtures:
             self.assertTrue(reactor.seconds() < ends, "not in time")
             yield deferLater(reactor, 0.05)
 
-    def said(self, id, what, seconds=90.0):
+    def said(self, id, what, seconds=200.0):
         """Fires when the guest's console has said something."""
 
         @inlineCallbacks
