@@ -152,20 +152,29 @@ class SmokeTests(SynchronousTestCase):
         until(lambda: not self.host.opens(self.address, 8080), "the port is closed", 90)
 
     def test_volume(self) -> None:
-        """A volume of the right size comes to the guest, keeps what is written, and goes again."""
-        ec2, device = self.host.ec2, "/dev/vdb"
-        made = ec2.create_volume(Size=1, AvailabilityZone="nova")["VolumeId"]
-        ec2.get_waiter("volume_available").wait(VolumeIds=[made], WaiterConfig={"Delay": 1})
-        for written in ("", "remembered"):
+        """
+        A volume of the right size comes to the guest, and goes again; one of a
+        snapshot, that was taken while the guest had it, has what was written till then.
+        """
+        ec2, device, soon = self.host.ec2, "/dev/vdb", {"Delay": 1, "MaxAttempts": 90}
+        snapshot = written = ""
+        for _ in range(2):
+            source = {"SnapshotId": snapshot} if snapshot else {"Size": 1}
+            made = ec2.create_volume(AvailabilityZone="nova", **source)["VolumeId"]
+            ec2.get_waiter("volume_available").wait(VolumeIds=[made], WaiterConfig=soon)
             ec2.attach_volume(VolumeId=made, InstanceId=self.first, Device="/dev/sdf")
             until(lambda: "1073741824" in self.guest("blockdev --getsize64 /dev/vdb 2>&1; true"), "the guest has it")
             self.assertIn(written, self.guest(f"dd if={device} bs=10 count=1 2>/dev/null"))
-            self.guest(f"echo remembered | dd of={device} conv=notrunc 2>/dev/null; sync")
+            written = "remembered"
+            self.guest(f"echo {written} | dd of={device} conv=notrunc 2>/dev/null; sync")
+            snapshot = ec2.create_snapshot(VolumeId=made)["SnapshotId"]
+            ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig=soon)
+            self.guest(f"echo otherwise | dd of={device} conv=notrunc 2>/dev/null; sync")
             ec2.detach_volume(VolumeId=made)
-            ec2.get_waiter("volume_available").wait(VolumeIds=[made], WaiterConfig={"Delay": 1, "MaxAttempts": 90})
+            ec2.get_waiter("volume_available").wait(VolumeIds=[made], WaiterConfig=soon)
             self.assertIn("none", self.guest(f"[ -b {device} ] || echo none"))
-        ec2.delete_volume(VolumeId=made)
-        ec2.get_waiter("volume_deleted").wait(VolumeIds=[made], WaiterConfig={"Delay": 1})
+            ec2.delete_volume(VolumeId=made)
+            ec2.get_waiter("volume_deleted").wait(VolumeIds=[made], WaiterConfig=soon)
 
     def test_screenshot(self) -> None:
         """The display can be seen."""
