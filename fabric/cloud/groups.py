@@ -15,8 +15,10 @@ from fabric.cloud.quotas import Quotas, counter, quota_error
 from fabric.errors import AlreadyExists, Conflict, InvalidValue, LimitExceeded, NotFound
 from fabric.ids import new_id
 from fabric.model.group import SecurityGroup
+from fabric.model.network import Network
+from fabric.model.record import PUBLIC
 from fabric.model.rule import opening_rules
-from fabric.store.interface import IStore, Stored, Want
+from fabric.store.interface import IStore, Query, Stored, Want
 
 DEFAULT = "default"
 """The group that each project has, and that launches without a group get."""
@@ -40,7 +42,8 @@ class Groups:
         @raise AlreadyExists: the project has a group of that name.
         @raise QuotaExceeded: it has as many groups as it may.
         """
-        group = _new(caller.project, name, description, self._clock.seconds(), tags)
+        v6 = yield sends_v6(self._store, caller.project)
+        group = _new(caller.project, name, description, self._clock.seconds(), tags, v6)
         limits = yield self._quotas.limits(caller.project)
         transaction = self._store.transaction(caller.request_id)
         transaction.create(group)
@@ -61,7 +64,8 @@ class Groups:
         stored = yield self._find(caller, "", DEFAULT)
         if stored is not None:
             return stored.record  # type: ignore[no-any-return]
-        group = default_group(caller.project, self._clock.seconds())
+        v6 = yield sends_v6(self._store, caller.project)
+        group = default_group(caller.project, self._clock.seconds(), v6)
         transaction = self._store.transaction(caller.request_id)
         transaction.create(group)
         try:
@@ -113,14 +117,32 @@ def unique_name(project: str, name: str) -> str:
     return f"group:{project}:{name}"
 
 
-def default_group(project: str, now: float) -> SecurityGroup:
+@inlineCallbacks
+def sends_v6(store: IStore, project: str) -> Generator[Deferred[Any], Any, bool]:
     """
+    Whether a network that a project may use has IPv6.
+    """
+    cursor = ""
+    while True:
+        page = yield store.records(Network, Query("network", (project, PUBLIC), cursor=cursor))
+        if any(stored.record.cidr_v6 for stored in page.items):
+            return True
+        cursor = page.cursor
+        if not cursor:
+            return False
+
+
+def default_group(project: str, now: float, v6: bool) -> SecurityGroup:
+    """
+    @param v6: as L{opening_rules} has it.
     @return: a new default group for a project.
     """
-    return _new(project, DEFAULT, "default group", now)
+    return _new(project, DEFAULT, "default group", now, v6=v6)
 
 
-def _new(project: str, name: str, description: str, now: float, tags: Mapping[str, str] | None = None) -> SecurityGroup:
+def _new(
+    project: str, name: str, description: str, now: float, tags: Mapping[str, str] | None = None, v6: bool = False
+) -> SecurityGroup:
     id = new_id("group")
-    rules = opening_rules(id, project, name, own=name == DEFAULT)
+    rules = opening_rules(id, project, name, name == DEFAULT, v6)
     return SecurityGroup(id, project, name, description, now, rules, tags=dict(tags or {}))

@@ -245,7 +245,8 @@ class Launches:
             found = [found[0], (yield self._networks.missing(caller)), *found[2:]]
         if key is not None and found[5] is None:
             raise NotFound("key_pair", spec.key_name)
-        groups_of, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) :])
+        v6 = bool(found[1].record.cidr_v6)
+        groups_of, new = self._groups(caller, (*spec.groups, *names), found[len(wants) + len(parts) :], v6)
         flavor = chosen(spec.flavor, found[3])
         return _Parts(
             found[0].record,
@@ -295,7 +296,7 @@ class Launches:
             raise InvalidValue("ImageId", spec.image, f"a {image.record.type} can't be launched")
 
     def _groups(
-        self, caller: Caller, names: tuple[str, ...], found: list[Stored[SecurityGroup] | None]
+        self, caller: Caller, names: tuple[str, ...], found: list[Stored[SecurityGroup] | None], v6: bool
     ) -> tuple[tuple[SecurityGroup, ...], bool]:
         groups: dict[str, SecurityGroup] = {}
         new = False
@@ -303,7 +304,7 @@ class Launches:
             if stored is not None and stored.record.project == caller.project:
                 groups[stored.record.id] = stored.record
             elif name == DEFAULT and stored is None:
-                group = default_group(caller.project, self._clock.seconds())
+                group = default_group(caller.project, self._clock.seconds(), v6)
                 groups[group.id] = group
                 new = True
             else:

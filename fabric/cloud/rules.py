@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from fabric.cloud.access import Caller
 from fabric.cloud.enforcement import Enforcement
-from fabric.cloud.groups import DEFAULT, default_group, unique_name
+from fabric.cloud.groups import DEFAULT, default_group, sends_v6, unique_name
 from fabric.cloud.launch import RESEND_AFTER
 from fabric.cloud.listings import Filters
 from fabric.cloud.retry import until_written
@@ -331,8 +331,9 @@ class Rules:
     @inlineCallbacks
     def _make_default(self, caller: Caller) -> Generator[Deferred[Any], Any, None]:
         """Have the project's default group, which is as good as there for whoever names it."""
+        v6 = yield sends_v6(self._store, caller.project)
         transaction = self._store.transaction(caller.request_id)
-        transaction.create(default_group(caller.project, self._clock.seconds()))
+        transaction.create(default_group(caller.project, self._clock.seconds(), v6))
         with suppress(AlreadyExists):
             yield self._store.commit(transaction)
 

@@ -195,17 +195,20 @@ def new_rule(permission: Permission, description: str = "", tags: dict[str, str]
     return Rule(new_id("rule"), permission, description, dict(tags or {}))
 
 
-def opening_rules(id: str, project: str, name: str, own: bool) -> tuple[Rule, ...]:
+def opening_rules(id: str, project: str, name: str, own: bool, v6: bool = False) -> tuple[Rule, ...]:
     """
     The rules that a new group has: its members may send anything.
 
     @param own: whether members also take anything from each other, as in a
         default group.
+    @param v6: whether they have IPv6 to send by, as in EC2's networks that do.
     """
-    send = new_rule(Permission(True, ANY, cidr="0.0.0.0/0"))
+    send = [new_rule(Permission(True, ANY, cidr="0.0.0.0/0"))]
+    if v6:
+        send.append(new_rule(Permission(True, ANY, cidr6="::/0")))
     if not own:
-        return (send,)
-    return (new_rule(Permission(False, ANY, group=id, owner=project, group_name=name)), send)
+        return tuple(send)
+    return (new_rule(Permission(False, ANY, group=id, owner=project, group_name=name)), *send)
 
 
 def merged(rules: Iterable[Rule], egress: bool) -> list[Traffic]:

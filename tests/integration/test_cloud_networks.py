@@ -17,6 +17,7 @@ from fabric.cloud.access import Caller
 from fabric.cloud.assembly import Assembly, Rules, assemble
 from fabric.cloud.launch import LaunchSpec
 from fabric.errors import AlreadyExists, InUse, InvalidValue, NotFound, Unavailable
+from fabric.model.group import SecurityGroup
 from fabric.model.network import Network
 from fabric.rpc.local import LocalQueue
 from fabric.store.redis import RedisStore
@@ -25,6 +26,11 @@ from fabric.testing.store import make_store
 
 Test = Generator[Deferred[Any], Any, None]
 PLAIN = {"label": "plain", "cidr": "192.168.0.0/24"}
+
+
+def sent(group: SecurityGroup) -> set[str]:
+    """Where a group lets its members send."""
+    return {rule.permission.cidr or rule.permission.cidr6 for rule in group.rules if rule.permission.egress}
 
 
 class NetworksCase(TestCase):
@@ -121,6 +127,19 @@ class OperatorTests(NetworksCase):
         self.assertEqual((error.name, error.why), ("cidr_v6", "it is network plain's"))
         yield self.networks.create(OPERATOR, "other", "192.168.1.0/24", manager="flatdhcp", cidr_v6="fd00:2::/64")
         yield self.networks.ensure("plain", "192.168.0.0/24", manager="flatdhcp", cidr_v6="fd00:1::/64")
+
+    @inlineCallbacks
+    def test_groups_by_ipv6(self) -> Test:
+        """Where a project has IPv6, its new groups let members send by it, as by IPv4; elsewhere they don't."""
+        groups = self.parts.cloud.groups
+        self.assertEqual(sent((yield groups.create(CALLER, "before", "b"))), {"0.0.0.0/0"})
+        range_ = {"cidr": "192.168.0.0/24", "manager": "flatdhcp"}
+        yield self.networks.create(OPERATOR, "private", cidr_v6="fd00:1::/64", **range_)
+        self.assertEqual(sent((yield groups.create(CALLER, "after", "a"))), {"0.0.0.0/0", "::/0"})
+        [made] = yield self.parts.cloud.instances.run(CALLER, LaunchSpec(SAMPLE))
+        [default] = yield self.store.read(SecurityGroup, [made.groups[0].id])
+        self.assertEqual(sent(default.record), {"0.0.0.0/0", "::/0"})
+        self.assertEqual(sent((yield groups.ensure_default(STRANGER))), {"0.0.0.0/0", "::/0"})
 
     @inlineCallbacks
     def test_gateway(self) -> Test:
