@@ -91,6 +91,7 @@ class StorageKillTests(TestCase):
         life.attach(restored, machines[1], "/dev/sdg")
         for machine in (machines[0], rooted):
             life.image(machine)
+            self.client.await_states([machine], {"running"})
         self.client.act("Terminate", [rooted])
         for id in (one, restored, two):
             life.detach(id)
