@@ -70,6 +70,20 @@ class CaptureTests(RootCase):
         yield self.whole.sound()
 
     @inlineCallbacks
+    def test_lent(self) -> Steps:
+        """Volumes that their host can't copy while a guest has them are copied when it is started again, or runs on."""
+        self.driver.clones = False
+        record = yield self.running({"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}})
+        yield self.until_volumes((1, "in-use"), (2, "in-use"))
+        yield self.until_attached(record.id)
+        image = yield self.captured(record)
+        self.assertEqual((yield self.boots(record.id)), 2)
+        yield self.ask("DeregisterImage", ImageId=image["ImageId"])
+        yield self.captured(record, NoReboot=True)
+        self.assertEqual(((yield self.boots(record.id)), self.driver.lent), (2, set()))
+        yield self.whole.sound()
+
+    @inlineCallbacks
     def test_left_running(self) -> Steps:
         """With NoReboot it runs on, and a stopped one stays stopped."""
         record = yield self.running()
