@@ -71,6 +71,15 @@ class AccountTests(TestCase):
         self.assertEqual([context.sender for context in worker.contexts], [HOST, HOST])
 
     @inlineCallbacks
+    def test_host_itself(self) -> Generator[Deferred[Any], Any, None]:
+        """A host's services call each other: without its network's no instance starts."""
+        worker = EchoWorker()
+        for topic in ("network", "volume", "compute"):
+            yield self.host.listen(Address(topic, "node1"), IEchoWorker, worker, 1)
+            yield self.host.caller(IEchoWorker, Address(topic, "node1"), Context()).echo("a")
+        self.assertEqual([context.sender for context in worker.contexts], [HOST] * 3)
+
+    @inlineCallbacks
     def test_host_confined(self) -> Generator[Deferred[Any], Any, None]:
         """A host may not listen at another's address, nor send to it."""
         yield self.assertFailure(self.host.listen(Address("compute", "node2"), IEchoWorker, EchoWorker(), 1), Denied)
