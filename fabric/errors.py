@@ -163,6 +163,13 @@ class IdempotencyMismatch(FabricError):
 
 
 @error
+class TokenSpent(FabricError):
+    """A client token was used before; what was made then is gone."""
+
+    token: str
+
+
+@error
 class Denied(FabricError):
     """The person may not do this."""
 

@@ -39,6 +39,7 @@ from fabric.errors import (
     LimitExceeded,
     NotFound,
     QuotaExceeded,
+    TokenSpent,
     WrongState,
 )
 from fabric.faults import IFaults
@@ -184,12 +185,12 @@ class Launches:
         quota allows.  Repeating with the same client token gives the same
         instances and makes nothing.
 
-        @raise NotFound: the image, key pair, a group or the network does not
-            exist for this project.
+        @raise NotFound: the project has no such image, key pair, group or network.
         @raise WrongState: the image is not available.
         @raise InvalidValue: no such instance type.
         @raise QuotaExceeded: not even C{min_count} may run.
         @raise IdempotencyMismatch: the token was used with other parameters.
+        @raise TokenSpent: none of its instances is there any more.
         """
         try:
             return (yield self._run(caller, spec))  # type: ignore[no-any-return]
@@ -446,14 +447,14 @@ class Launches:
             return (yield self.run(caller, spec))  # type: ignore[no-any-return]
         if stored.record.token_digest != _digest(spec.digest_of):
             raise IdempotencyMismatch(spec.client_token)
-        found = yield self._store.read(Instance, stored.record.instances)
-        return [each.record for each in found if each is not None]
+        instances = [each.record for each in (yield self._store.read(Instance, stored.record.instances)) if each]
+        if not instances:
+            raise TokenSpent(spec.client_token)
+        return instances
 
 
 def new_mac() -> str:
-    """
-    A random MAC address of the range that is free for local use.
-    """
+    """A random MAC address of the range that is free for local use."""
     return "02:" + os.urandom(5).hex(":")
 
 

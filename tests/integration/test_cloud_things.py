@@ -20,7 +20,7 @@ from fabric.cloud.access import TABLE, Caller, permit, permit_admin
 from fabric.cloud.assembly import QUOTAS, Assembly, Rules, assemble
 from fabric.cloud.keypairs import make_ed25519, make_rsa, read_public
 from fabric.cloud.launch import LaunchSpec
-from fabric.errors import AlreadyExists, Denied, InUse, InvalidValue, NotFound, QuotaExceeded
+from fabric.errors import AlreadyExists, Denied, InUse, InvalidValue, NotFound, QuotaExceeded, TokenSpent
 from fabric.model.host import Capacity
 from fabric.model.instance import LIFECYCLE, Instance
 from fabric.model.reservation import Reservation
@@ -143,6 +143,19 @@ class ThingTests(TestCase):
         made = yield self.cloud.instances.run(CALLER, LaunchSpec(SAMPLE, "m1.tiny", 8, 8))
         claimed = yield self.parts.placement.claim("req", {"node1": [each.id for each in made]})
         self.assertEqual(list(claimed.full), ["node1"])
+
+    @inlineCallbacks
+    def test_client_token_outlives_instances(self) -> Test:
+        """A token whose instances were terminated so long ago that they are forgotten launches nothing, and says so."""
+        yield self._ready()
+        spec = LaunchSpec(SAMPLE, client_token="t", digest_of="same")
+        [made] = yield self.cloud.instances.run(CALLER, spec)
+        yield self.cloud.instances.terminate(CALLER, [made.id])
+        [stored] = yield self.store.read(Instance, [made.id])
+        forgetting = self.store.transaction("test")
+        forgetting.delete(stored)
+        yield self.store.commit(forgetting)
+        yield self.assertFailure(self.cloud.instances.run(CALLER, spec), TokenSpent)
 
     @inlineCallbacks
     def test_stuck_launch_ends(self) -> Test:

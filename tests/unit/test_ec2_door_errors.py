@@ -62,6 +62,12 @@ WORDS: list[tuple[Exception, str, str]] = [
         f"The instance '{ONE}' may not be terminated. "
         "Modify its 'disableApiTermination' instance attribute and try again.",
     ),
+    (
+        errors.TokenSpent("t"),
+        "IdempotentInstanceTerminated",
+        "The request to launch an instance uses the same client token as a previous request for which the instance "
+        "has been terminated.",
+    ),
     (errors.InUse("group", "sg-1", ONE), "DependencyViolation", "resource sg-1 has a dependent object"),
     (
         errors.InvalidValue("InstanceType", "m9", "not an instance type of this cloud"),

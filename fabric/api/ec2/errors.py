@@ -385,6 +385,14 @@ def _mismatched_token(error: Any, action: str) -> EC2Error:
     )
 
 
+def _spent_token(error: Any, action: str) -> EC2Error:
+    return EC2Error(
+        "IdempotentInstanceTerminated",
+        "The request to launch an instance uses the same client token as a previous request for which the instance "
+        "has been terminated.",
+    )
+
+
 def _denied(error: Any, action: str) -> EC2Error:
     return EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
 
@@ -413,6 +421,7 @@ _FAULTS: dict[type[BaseException], Callable[[Any, str], EC2Error]] = {
     errors.InvalidValue: _invalid,
     errors.InUse: _in_use,
     errors.IdempotencyMismatch: _mismatched_token,
+    errors.TokenSpent: _spent_token,
     errors.Denied: _denied,
     errors.Protected: _protected,
     errors.Unsupported: _unsupported,
