@@ -5,6 +5,7 @@ The commands about instances of any project.
 from __future__ import annotations
 
 from fabric.manage.command import Command, argument, ask, done, pairs
+from fabric.manage.table import printed
 
 VERBS = (
     ("pause", "PauseInstance", "have a guest stand still, in its host's memory"),
@@ -42,6 +43,6 @@ def instance_commands() -> list[Command]:
             "the last 64 KiB of a guest's serial console",
             (name,),
             ask("GetInstanceConsole", "instance"),
-            lambda result: str(result["output"]).rstrip("\n"),
+            lambda result: printed(str(result["output"])),
         ),
     ]

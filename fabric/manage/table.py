@@ -40,6 +40,15 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printed(text: str) -> str:
+    """
+    @return: what a guest printed, line by line, for a terminal: its tabs are
+        spaces, and what else would move the cursor is shown as L{plain} does.
+    """
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    return "\n".join(plain(line.expandtabs().rstrip("\r")) for line in lines)
+
+
 def moment(seconds: float) -> str:
     """
     @return: seconds since the epoch as C{2026-11-21 10:00:00 UTC}; nothing for none.

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fabric.manage.client import Credentials
 from fabric.manage.commands import commands
-from fabric.manage.table import moment, plain, shown, table
+from fabric.manage.table import moment, plain, printed, shown, table
 
 
 class TableTests(SynchronousTestCase):
@@ -41,6 +41,16 @@ class TableTests(SynchronousTestCase):
     def test_escapes(self) -> None:
         """Such a character is shown as Python writes it."""
         self.assertEqual(shown("a\n\x1b[2Jé"), "a\\n\\x1b[2Jé")
+
+    @given(st.text(st.characters(categories=("L", "N", "P", "Z", "Cc"))))
+    def test_console(self, text: str) -> None:
+        """No guest moves an operator's cursor by what it prints, but for its lines."""
+        self.assertTrue(all(line.isprintable() for line in printed(text).split("\n")))
+
+    def test_console_lines(self) -> None:
+        """Lines and columns of a console stay, and nothing is lost."""
+        text = "a\tb\r\n\x1b]0;title\x07one\rtwo\r\n\r\nlogin: \r\n"
+        self.assertEqual(printed(text), "a       b\n\\x1b]0;title\\x07one\\rtwo\n\nlogin: ")
 
 
 class HostListTests(SynchronousTestCase):
