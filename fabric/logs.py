@@ -37,12 +37,18 @@ def observer(format: str, level: str, out: TextIO) -> ILogObserver:
     @param level: the least level that is written, as C{info}.  Of Twisted and
         others only warnings are, unless the level is C{debug}.
     """
-    lines = FileLogObserver(out, as_json if format == "json" else as_text)
+    shape = as_json if format == "json" else as_text
+    lines = FileLogObserver(out, lambda event: _written(shape(event)))
     ours = LogLevel.levelWithName(level)
     others = ours if level == "debug" else max(ours, LogLevel.warn)
     predicate = LogLevelFilterPredicate(defaultLogLevel=others)
     predicate.setLogLevelForNamespace("fabric", ours)
     return FilteringLogObserver(lines, [predicate])
+
+
+def _written(text: str) -> str:
+    """Bytes that are no text came as surrogates, which no file takes: they are shown as such."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def as_text(event: LogEvent) -> str:

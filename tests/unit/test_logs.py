@@ -44,6 +44,16 @@ class ObserverTests(SynchronousTestCase):
             lines.log.warn("large")
             self.assertIn("large", lines.out.getvalue())
 
+    def test_not_unicode(self) -> None:
+        """A line about bytes that are no text, as a stranger's path may have, is written like any other."""
+        for format in ("text", "json"):
+            path = self.mktemp()
+            with open(path, "w", encoding="utf-8") as out:
+                log = Logger(namespace="fabric.api", observer=logs.observer(format, "info", out))
+                log.info("asked for {path}", path="/\udcff")
+            with open(path, encoding="utf-8") as written:
+                self.assertIn("asked for /\\udcff", written.read())
+
 
 class TextTests(SynchronousTestCase):
     """
