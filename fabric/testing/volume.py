@@ -46,6 +46,9 @@ class VolumeDriverContract:
         had, do nothing: then the verb is merely repeated.
         """
 
+    def kill(self, driver: IVolumeDriver) -> None:
+        """What becomes of a driver when its process is killed, if that is more than that it does nothing more."""
+
     def write(self, driver: IVolumeDriver, id: str, content: str) -> Any:
         """Write a short text to a volume's beginning, as a guest would; may return a Deferred."""
         raise NotImplementedError
@@ -281,6 +284,7 @@ class VolumeDriverContract:
         yield self.driver.start()
         yield self.driver.create(TWO)
         self.addCleanup(self.driver.stop)
+        self.kill(self.driver)
         self.driver = self.make_driver()
         yield self.driver.start()
         yield self.assertVolumes(ONE, TWO)

@@ -11,6 +11,8 @@ a raw one here.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import uuid
@@ -77,6 +79,8 @@ class FileVolumes:
         @param capacity_gb: what volumes and snapshots may promise in all; 0
             for the size of the file system.
         """
+        self._directory = directory
+        self._lock = -1
         self._volumes = os.path.join(directory, "volumes")
         self._snapshots = os.path.join(directory, "snapshots")
         self._table = os.path.join(directory, "exports")
@@ -91,12 +95,16 @@ class FileVolumes:
         self._given: Counter[str] = Counter()
 
     def start(self) -> Deferred[None]:
-        """See L{IVolumeDriver.start}."""
+        """
+        See L{IVolumeDriver.start}.
+
+        @raise DriverFailure: another volume service has the directory.
+        """
         return maybeDeferred(self._open)
 
     def stop(self) -> Deferred[None]:
         """See L{IVolumeDriver.stop}."""
-        return maybeDeferred(self._exports.close)
+        return maybeDeferred(self._close)
 
     def capacity_gb(self) -> Deferred[int]:
         """See L{IVolumeDriver.capacity_gb}."""
@@ -171,12 +179,31 @@ class FileVolumes:
         return answer
 
     def _open(self) -> None:
+        self._take_directory()
         for directory in (self._volumes, self._snapshots):
             os.makedirs(directory, mode=0o711, exist_ok=True)
             for name in os.listdir(directory):
                 if name.endswith(UNFINISHED):
                     _unlink(os.path.join(directory, name))
         self._exports.open()
+
+    def _take_directory(self) -> None:
+        """Be the only volume service there, of this host or of another that shares it, where that can be told."""
+        os.makedirs(self._directory, mode=0o711, exist_ok=True)
+        self._lock = os.open(os.path.join(self._directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno == errno.EWOULDBLOCK:
+                self._close()
+                why = "one of the hosts that share it has volumes, the others only use them"
+                raise DriverFailure(what=f"{self._directory} is another volume service's: {why}") from None
+
+    def _close(self) -> None:
+        self._exports.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _describe(self) -> Holdings:
         return Holdings(

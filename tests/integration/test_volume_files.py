@@ -32,6 +32,26 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
             self.directory = self.mktemp()
         return FileVolumes(self.directory, ("a", "b"), Commands(reactor), reactor, 10)
 
+    def kill(self, driver: IVolumeDriver) -> None:
+        """Its lock ends."""
+        os.close(driver._lock)  # type: ignore[attr-defined]
+        driver._lock = -1  # type: ignore[attr-defined]
+
+    @inlineCallbacks
+    def test_alone(self) -> Steps:
+        """A second volume service does not start in the same directory, and spoils nothing there."""
+        yield self.driver.create(ONE)
+        begun = self.path(TWO.id) + UNFINISHED
+        open(begun, "wb").close()
+        error = yield self.assertFailure(self.make_driver().start(), DriverFailure)
+        self.assertIn("another volume service", error.what)
+        yield self.driver.export(ONE.id, "a", 1)
+        self.assertTrue(os.path.exists(begun))
+        yield self.driver.stop()
+        self.driver = self.make_driver()
+        yield self.driver.start()
+        self.assertEqual((yield self.volumes())[ONE.id].exported_to, "a")
+
     def path(self, id: str) -> str:
         """A volume's file."""
         return os.path.join(self.directory, "volumes", id)
