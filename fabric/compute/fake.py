@@ -260,20 +260,14 @@ class FakeHypervisor:
                 self._put(attrs.evolve(guest, order=machine.order))
             return succeed(None)
         if guest is None:
-            flavor = machine.flavor
-            hardware = f"{flavor.vcpus} vcpus, {flavor.memory_mb} MiB, {flavor.disk_gb} GiB, {machine.image}"
-            if flavor.ephemeral_gb:
-                hardware += f", scratch {flavor.ephemeral_gb} GiB at {machine.scratch_device}"
-            if flavor.gpus:
-                hardware += f", {flavor.gpus} GPUs"
             addresses = tuple([port.address for port in machine.ports])
-            hardware += "".join(f", {file.role} {file.digest[:12]}" for file in machine.files)
-            guest = Guest(machine.id, "stopped", machine.order, addresses, hardware, ())
+            guest = Guest(machine.id, "stopped", machine.order, addresses, "", ())
         disks = {disk.device: disk.volume for disk in machine.disks}
         gpus = machine.flavor.gpus
         if gpus and not self._has_gpus(machine):
             return fail(DriverFailure(what=f"{gpus} GPUs wanted, not so many free on this host"))
-        return self._boot(attrs.evolve(guest, disks=disks, root=machine.root_volume, gpus=gpus), machine.order)
+        changes = {"hardware": _hardware(machine), "disks": disks, "root": machine.root_volume, "gpus": gpus}
+        return self._boot(attrs.evolve(guest, **changes), machine.order)
 
     def _has_gpus(self, machine: MachineOrder) -> bool:
         taken = sum(each.gpus for each in self._guests.values() if each.id != machine.id)
@@ -454,3 +448,14 @@ class FakeHypervisor:
         if guest.state != "running":
             raise WrongState(kind="guest", id=id, found=guest.state, wanted=["running"])
         return picture(self._console(id).decode(errors="replace"))
+
+
+def _hardware(machine: MachineOrder) -> str:
+    """What a machine has, in words; another type's when it was changed."""
+    flavor = machine.flavor
+    hardware = f"{flavor.vcpus} vcpus, {flavor.memory_mb} MiB, {flavor.disk_gb} GiB, {machine.image}"
+    if flavor.ephemeral_gb:
+        hardware += f", scratch {flavor.ephemeral_gb} GiB at {machine.scratch_device}"
+    if flavor.gpus:
+        hardware += f", {flavor.gpus} GPUs"
+    return hardware + "".join(f", {file.role} {file.digest[:12]}" for file in machine.files)

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from fabric.compute.fake import ARRIVED, GPU, FakeHypervisor
 from fabric.compute.interface import DiskOrder
 from fabric.errors import DriverFailure, InvalidValue, WrongState
+from fabric.model.flavor import BUILT_IN
 from fabric.settings import Fake
 from fabric.testing.compute import ComputeDriverContract, Heard, MigrationContract, machine
 
@@ -112,6 +113,16 @@ class FakeHypervisorTests(SynchronousTestCase):
         self.clock.advance(5)
         self.successResultOf(spawned)
         self.assertIn(b"root vol-1", self.successResultOf(self.driver.console_output(order.id)))
+
+    def test_resized(self):
+        """A guest that is started as another type has what that has, and its console says so."""
+        for number, flavor in enumerate(("m1.tiny", "m1.large"), 1):
+            spawned = self.driver.spawn(machine(1, number, flavor))
+            self.clock.advance(5)
+            self.successResultOf(spawned)
+            said = f"{BUILT_IN[flavor].memory_mb} MiB".encode()
+            self.assertIn(said, self.successResultOf(self.driver.console_output(machine(1).id)))
+            self.successResultOf(self.driver.shut_down(machine(1).id, True, number))
 
     def test_destroyed_while_booting(self):
         """What is destroyed while it boots never runs, and the boot says so."""
