@@ -3,7 +3,8 @@ Answers that are kept for seconds.
 
 A fresh answer costs a dictionary lookup.  Callers that miss together share one
 question.  While the directory can't be asked, an answer that is not too old is
-given in its stead.
+given in its stead: to the first who asks when that has failed, which may take
+seconds, and to all others at once, while it is tried again.
 """
 
 from __future__ import annotations
@@ -25,9 +26,14 @@ K = TypeVar("K")
 
 @attrs.define
 class _Answer(Generic[T]):
+    """
+    @ivar failing: whether it could not be had anew when that was tried last.
+    """
+
     value: T
     until: float
     asked: float
+    failing: bool = False
 
 
 @attrs.frozen
@@ -69,14 +75,19 @@ class Memo(Generic[T]):
 
         The value is shared between callers and must not be changed by them.
         """
-        answer = self._answers.get(key)
-        if answer is not None and self._seconds() < answer.until:
+        answer, now = self._answers.get(key), self._seconds()
+        if answer is not None and now < answer.until:
             return succeed(answer.value)
         refusal = self._refusals.get(key)
-        if refusal is not None and self._seconds() < refusal.until:
+        if refusal is not None and now < refusal.until:
             return fail(refusal.value.value)
         waiting = self._asking.get(key)
         result: Deferred[T] = Deferred()
+        if answer is not None and answer.failing and now < answer.asked + self._ages.stale:
+            if waiting is None:
+                self._ask(key, ask, result)
+                result.addErrback(lambda _: None)  # who asks next is told
+            return succeed(answer.value)
         if waiting is not None:
             waiting.append(result)
         else:
@@ -102,7 +113,7 @@ class Memo(Generic[T]):
         self._refusals.clear()
         self._asking = {}
         for answer in self._answers.values():
-            answer.until = answer.asked
+            answer.until, answer.failing = answer.asked, False
 
     def _ask(self, key: Hashable, ask: Callable[[], Deferred[T]], first: Deferred[T]) -> None:
         waiting = self._asking[key] = [first]
@@ -142,6 +153,7 @@ class Memo(Generic[T]):
             if answer is None or now >= answer.asked + self._ages.stale:
                 return None
             answer.until = min(now + self._ages.refusal, answer.asked + self._ages.stale)
+            answer.failing = True
             self.log.warn("Answering from memory, {age:.0f} s old: {why}", age=now - answer.asked, why=why.value)
             return answer
         self._answers.pop(key, None)

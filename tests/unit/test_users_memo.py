@@ -70,7 +70,7 @@ class MemoTests(SynchronousTestCase):
         self.failureResultOf(got, errors.Unavailable)
 
     def test_staleIsNotAskedAgainAtOnce(self) -> None:
-        """After a failure the old answer is given for a while without asking."""
+        """After a failure the old answer is given for a while without asking, and then again while it is asked for."""
         self.know()
         self.clock.advance(30)
         self.get()
@@ -78,7 +78,37 @@ class MemoTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(self.get()), "v")
         self.assertEqual(len(self.asked), 2)
         self.clock.advance(1)
-        self.assertNoResult(self.get())
+        for _ in range(2):
+            self.assertEqual(self.successResultOf(self.get()), "v")
+        self.assertEqual(len(self.asked), 3)
+        self.asked[-1].callback("w")
+        self.assertEqual(self.successResultOf(self.get()), "w")
+
+    def test_silentForLong(self) -> None:
+        """While a directory is silent nobody waits for it again, but what is too old is not given."""
+        self.know()
+        self.clock.advance(30)
+        self.get()
+        self.clock.advance(5)
+        self.unavailable()
+        self.clock.advance(1)
+        self.assertEqual(self.successResultOf(self.get()), "v")
+        self.clock.advance(24)
+        got = self.get()
+        self.assertNoResult(got)
+        self.unavailable()
+        self.failureResultOf(got, errors.Unavailable)
+
+    def test_refusedMeanwhile(self) -> None:
+        """What was given while it was asked for anew is over once the directory says so."""
+        self.know()
+        self.clock.advance(30)
+        self.get()
+        self.unavailable()
+        self.clock.advance(1)
+        self.assertEqual(self.successResultOf(self.get()), "v")
+        self.asked[-1].errback(errors.NotFound(kind="user", id="k"))
+        self.failureResultOf(self.get(), errors.NotFound)
 
     def test_refusal(self) -> None:
         """That there is no such thing is believed for a short while."""
