@@ -40,6 +40,9 @@ GIB = 1 << 30
 AT_ONCE = 2
 """How many files are copied at once: more would not be faster on one disk."""
 
+LIMITED = 'ulimit -v 2097152; exec qemu-img "$0" "$@"'
+"""Within 2 GiB of memory, whatever a guest that broke out of its qemu made of a file."""
+
 UNFINISHED = ".new"
 """How a file ends that is being made; start-up removes it."""
 
@@ -362,7 +365,7 @@ class FileVolumes:
 
     @inlineCallbacks
     def _image_tool(self, *arguments: str) -> Generator[Deferred[Any], Any, None]:
-        finished = yield self._commands.run(["qemu-img", *arguments])
+        finished = yield self._commands.run(["sh", "-c", LIMITED, *arguments])
         if finished.status == NOT_THERE:
             raise DriverFailure(what="qemu-img is not installed; it is in Debian's package qemu-utils")
         if finished.status != 0:

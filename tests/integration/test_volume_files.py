@@ -180,7 +180,7 @@ class FileVolumesTests(VolumeDriverContract, TestCase):
         run = self.driver._commands.run
 
         def broken(command: Sequence[str]) -> Deferred[Any]:
-            return run(["false"] if command[0] == "qemu-img" else command)
+            return run(["false"] if command[0] == "sh" else command)
 
         self.patch(self.driver._commands, "run", broken)
         yield self.assertFailure(self.driver.take(SNAPSHOT, place, True), DriverFailure)
