@@ -19,6 +19,7 @@ from fabric.cloud.access import Caller
 from fabric.cloud.listings import Listings
 from fabric.cloud.quotas import Quotas, counter, quota_error
 from fabric.cloud.retry import until_written
+from fabric.cloud.sharing import shared
 from fabric.cloud.snapshots import Snapshots
 from fabric.errors import (
     AlreadyExists,
@@ -230,12 +231,12 @@ class Images:
 
         @param public: whether everybody may; None to leave that.
         @raise NotFound: as L{own}.
+        @raise InvalidValue, LimitExceeded: as L{shared}.
         """
 
         def changed(image: Image) -> Image:
-            shared = [project for project in dict.fromkeys((*image.shared_with, *add)) if project not in remove]
             seen = image.public if public is None else public
-            return attrs.evolve(image, shared_with=tuple(each for each in shared if each != image.project), public=seen)
+            return attrs.evolve(image, shared_with=shared(image.project, image.shared_with, add, remove), public=seen)
 
         return self._change(caller, id, changed)
 

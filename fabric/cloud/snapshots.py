@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from fabric.cloud.access import Caller
 from fabric.cloud.quotas import Quotas, counter, quota_error
 from fabric.cloud.retry import until_written
+from fabric.cloud.sharing import shared
 from fabric.cloud.volume_orders import RESEND_AFTER, VolumeOrders
 from fabric.errors import InUse, LimitExceeded, NoCapacity, NotFound, WrongState
 from fabric.faults import IFaults
@@ -194,14 +195,13 @@ class Snapshots:
 
         @param public: whether everybody may; None to leave that.
         @raise NotFound: as L{own}.
+        @raise InvalidValue, LimitExceeded: as L{shared}.
         """
 
         def changed(snapshot: Snapshot) -> Snapshot:
-            shared = [project for project in dict.fromkeys((*snapshot.shared_with, *add)) if project not in remove]
             seen = snapshot.public if public is None else public
-            return attrs.evolve(
-                snapshot, shared_with=tuple(each for each in shared if each != snapshot.project), public=seen
-            )
+            projects = shared(snapshot.project, snapshot.shared_with, add, remove)
+            return attrs.evolve(snapshot, shared_with=projects, public=seen)
 
         return until_written(partial(self._change, caller, id, changed))
 

@@ -254,6 +254,30 @@ class SharingTests(ImagesCase):
         yield self.refused("InvalidAMIID.NotFound", "ModifyImageAttribute", BOB, ImageId=id, **old)
 
     @inlineCallbacks
+    def test_share_with_nobody(self) -> Steps:
+        """What no project is called is refused: least of all is anything the name of everybody's listing."""
+        id = yield self.register()
+        for name in ("*public", "*all", " ", "x" * 65, "a:b"):
+            given = {"Add": [{"UserId": BOB.project}, {"UserId": name}]}
+            args = ("InvalidAMIAttributeItemValue", "ModifyImageAttribute")
+            said = yield self.refused(*args, ImageId=id, LaunchPermission=given)
+            self.assertEqual(said, f'Invalid attribute item value "{name[:64]}" for userId item type.')
+        self.assertEqual((yield self.permissions(id)), [])
+        self.assertNotIn(id, [each["ImageId"] for each in (yield self.ask("DescribeImages", BOB))["Images"]])
+
+    @inlineCallbacks
+    def test_share_with_many(self) -> Steps:
+        """An image is shared with a thousand projects at most, by however many requests; some can be taken back."""
+        id = yield self.register()
+        for start in (0, 500):
+            given = {"Add": [{"UserId": f"p{number}"} for number in range(start, start + 500)]}
+            yield self.ask("ModifyImageAttribute", ImageId=id, LaunchPermission=given)
+        one = {"Add": [{"UserId": "more"}]}
+        yield self.refused("ResourceLimitExceeded", "ModifyImageAttribute", ImageId=id, LaunchPermission=one)
+        yield self.ask("ModifyImageAttribute", ImageId=id, LaunchPermission=one | {"Remove": [{"UserId": "p7"}]})
+        self.assertEqual(len((yield self.permissions(id))), 1000)
+
+    @inlineCallbacks
     def test_public(self) -> Steps:
         """Everybody may launch a public image, until that is reset."""
         id = yield self.register()

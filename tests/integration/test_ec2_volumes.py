@@ -341,6 +341,8 @@ class SnapshotTests(StorageCase):
         other = STRANGER.project
         shown = {"SnapshotId": id, "Attribute": "createVolumePermission"}
         yield self.refused("InvalidSnapshot.NotFound", "DescribeSnapshots", STRANGER, SnapshotIds=[id])
+        wrong = {**shown, "OperationType": "add", "UserIds": ["*public"]}
+        yield self.refused("InvalidAMIAttributeItemValue", "ModifySnapshotAttribute", CALLER, **wrong)
         yield self.asked("ModifySnapshotAttribute", **shown, OperationType="add", UserIds=[other])
         found = yield self.asked("DescribeSnapshotAttribute", **shown)
         self.assertEqual(found["CreateVolumePermissions"], [{"UserId": other}])

@@ -363,6 +363,9 @@ def _invalid(error: Any, action: str) -> EC2Error:
         return EC2Error("CannotDelete", f'the specified group: "{error.value}" cannot be deleted by a user')
     if error.name == "InstanceType" and error.why == "not an instance type of this cloud":
         return EC2Error("InvalidParameterValue", f"Invalid value '{error.value}' for InstanceType.")
+    if error.name == "userId":
+        message = f'Invalid attribute item value "{error.value}" for userId item type.'
+        return EC2Error("InvalidAMIAttributeItemValue", message)
     if error.name == "permission":
         return EC2Error("InvalidParameterValue", error.why)
     if error.name == "zone" and error.value.startswith("vol-"):

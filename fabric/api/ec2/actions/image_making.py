@@ -29,6 +29,9 @@ from fabric.cloud.images import Images, ImageSpec
 from fabric.model.image import Image, ImageDisk
 from fabric.model.volume import TYPES
 
+LONGEST_LOCATION = 1024
+"""Characters of where an image's file is."""
+
 ARCHITECTURES = ("i386", "x86_64", "arm64")
 
 ROOT_DEVICE = "/dev/sda1"
@@ -85,6 +88,8 @@ class ImageMakingActions:
         """
         given = call.parameters
         location = given.get("ImageLocation") or ""
+        if len(location) > LONGEST_LOCATION:
+            raise invalid_value("ImageLocation", location[:300], f"Length exceeds maximum of {LONGEST_LOCATION}.")
         disks = tuple(_disk(mapping) for mapping in given.get("BlockDeviceMappings") or ())
         _check_devices(disks)
         root = given.get("RootDeviceName") or (ROOT_DEVICE if disks or not location else "")
