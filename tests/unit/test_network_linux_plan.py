@@ -148,6 +148,18 @@ class ChangeTests(SynchronousTestCase):
         with self.assertRaises(NotFound):
             changes.plugged([plug(3), attrs.evolve(plug(4), network="net-99")])(self.host)
 
+    def test_address_of_another(self):
+        """
+        An address is the port's that was plugged last: one whose detaching was overtaken by an old order to attach it
+        is no more when whose the address is now is told again.
+        """
+        late = attrs.evolve(plug(3), address=plug(1).address)
+        host = changes.plugged([late])(self.host)
+        self.assertEqual(list(host.ports), [plug(2).mac, late.mac])
+        self.assertEqual(list(changes.plugged([plug(1)])(host).ports), [plug(2).mac, plug(1).mac])
+        elsewhere = attrs.evolve(plug(1, OTHER), address=plug(1).address)
+        self.assertEqual(len(changes.plugged([elsewhere])(self.host).ports), 3)
+
     def test_displaced(self):
         """A network without ports gives way to one that has its bridge or VLAN; one with ports does not."""
         new = NetworkOrder("net-new", "10.2.0.0/24", "10.2.0.1", "vlan", OTHER.bridge, 7)

@@ -58,17 +58,23 @@ def retired(network: str) -> Change:
 
 def plugged(ports: Iterable[Plug]) -> Change:
     """
-    It has these ports: one of each instance on each network, one of a MAC.
+    It has these ports: one of each instance on each network, one of a MAC, and
+    none of others that had the address of one.
     The change raises L{NotFound} when a port's network is not there.
     """
     new = {port.mac: port for port in ports}
+    addresses = {(port.network, port.address): port.mac for port in new.values() if port.address}
 
     def change(host: HostNetwork) -> HostNetwork:
         for port in new.values():
             if port.network not in host.networks:
                 raise NotFound("network", port.network)
         places = {(port.instance, port.network) for port in new.values()}
-        kept = {mac: port for mac, port in host.ports.items() if (port.instance, port.network) not in places}
+        kept = {
+            mac: port
+            for mac, port in host.ports.items()
+            if (port.instance, port.network) not in places and addresses.get((port.network, port.address), mac) == mac
+        }
         return _evolved(host, ports=kept | new)
 
     return change
