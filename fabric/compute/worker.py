@@ -90,7 +90,7 @@ class ComputeWorker(Answers):
         self._tries = Tries(host, clock)
         self._machines = Machines()
         self._reporter = Reporter(host, queue, clock, linger)
-        self._reboots = Once()
+        self._once = Once()
         self._news = GuestNews(host, driver, self._turns, self._machines, partial(self._report, context=NOBODY))
         self._disks = Disks(host, driver, queue, clock, self._faults, self._turns)
         self._captures = Captures(
@@ -138,7 +138,7 @@ class ComputeWorker(Answers):
     def run(self, machines: list[dict[str, Any]], context: Context = NOBODY) -> Generator[Deferred[Any], Any, None]:
         """See L{IComputeWorker.run}."""
         orders = [decode(MachineOrder, machine) for machine in machines]
-        yield self._carry_out(orders, context, self._run)
+        yield self._carry_out("run", orders, context, self._run)
 
     @inlineCallbacks
     def stop(
@@ -152,7 +152,8 @@ class ComputeWorker(Answers):
         def stop_all(orders: list[Brief], turn: Turn, context: Context) -> Deferred[None]:
             return self._each(orders, turn, stop_one)
 
-        yield self._carry_out([decode(Brief, machine) for machine in machines], context, stop_all)
+        orders = [decode(Brief, machine) for machine in machines]
+        yield self._carry_out("force" if force else "stop", orders, context, stop_all)
 
     @inlineCallbacks
     def reboot(
@@ -164,8 +165,7 @@ class ComputeWorker(Answers):
             return self._run(orders, turn, context, hard)
 
         orders = [decode(MachineOrder, machine) for machine in machines]
-        with self._reboots.taken(orders, lambda order: (order.id, order.order)) as fresh:
-            yield self._carry_out(fresh, context, reboot_all)
+        yield self._carry_out("reboot", orders, context, reboot_all)
 
     @inlineCallbacks
     def terminate(
@@ -173,7 +173,7 @@ class ComputeWorker(Answers):
     ) -> Generator[Deferred[Any], Any, None]:
         """See L{IComputeWorker.terminate}."""
         orders = [decode(Brief, machine) for machine in machines]
-        yield self._carry_out(orders, context, self._terminate)
+        yield self._carry_out("terminate", orders, context, self._terminate)
 
     def domain_changed(self, domain: Domain, reason: str, own: bool) -> None:
         """See L{IDomainWatcher.domain_changed}."""
@@ -184,12 +184,26 @@ class ComputeWorker(Answers):
     @inlineCallbacks
     def _carry_out(
         self,
+        verb: str,
         orders: list[Item],
         context: Context,
         act: Callable[[list[Item], Turn, Context], Deferred[None]],
     ) -> Generator[Deferred[Any], Any, None]:
-        """When it is their turn, do what isn't outdated; then wait until the reports are sent."""
+        """
+        When it is their turn, do what isn't outdated; then wait until the
+        reports are sent.  Orders that are in hand already are dropped.
+        """
         self._faults.reach("compute.received")
+        with self._once.taken(orders, lambda order: (verb, order.id, order.order)) as fresh:
+            if fresh:
+                yield self._in_turn(fresh, context, act)
+                yield self._reporter.confirmed()
+        self._faults.reach("compute.reported")
+
+    @inlineCallbacks
+    def _in_turn(
+        self, orders: list[Item], context: Context, act: Callable[[list[Item], Turn, Context], Deferred[None]]
+    ) -> Generator[Deferred[Any], Any, None]:
         turn = self._turns.enter({order.id for order in orders})
         try:
             if turn.ready is not None:
@@ -199,8 +213,6 @@ class ComputeWorker(Answers):
             yield act(orders, turn, context)
         finally:
             turn.leave_all()
-        yield self._reporter.confirmed()
-        self._faults.reach("compute.reported")
 
     @inlineCallbacks
     def _see_arrivals(self) -> Generator[Deferred[Any], Any, None]:

@@ -99,6 +99,26 @@ class LongWorkTests(SynchronousTestCase):
         self.host.settle(2000)
         self.assertEqual(len(self.host.controller.images), 1)
 
+    def test_plain_orders_again(self):
+        """Nor do those to run, reboot, stop or terminate a machine; each is told once."""
+        whole, brief = encode(machine(9, 4)), {"id": machine(9).id, "order": 5}
+        worker = self.host.worker
+        for mishap, order in (
+            ("spawn slow 100", lambda: worker.run([encode(machine(20, 1))], context=CONTEXT)),
+            ("reboot slow 100", lambda: worker.reboot([whole], False, context=CONTEXT)),
+            ("shut_down slow 100", lambda: worker.stop([brief], False, context=CONTEXT)),
+            ("destroy slow 100", lambda: worker.terminate([brief | {"order": 6}], context=CONTEXT)),
+        ):
+            self.host.hypervisor.rehearsal.tell(mishap)
+            self.host.controller.casts.clear()
+            first, *more = [order() for _ in range(100)]
+            for again in more:
+                self.successResultOf(again)
+            self.assertNoResult(first)
+            self.host.settle(200)
+            self.successResultOf(first)
+            self.assertEqual(len(self.host.controller.told()), 1)
+
     def test_no_room(self):
         """More moves than may wait come again later."""
         self.patch(migrations, "HELD", 6)
