@@ -7,7 +7,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -29,6 +29,9 @@ class FakeChannel:
     def ack(self, tag: int) -> None:
         self.acked.append(tag)
 
+    def basic_cancel(self, consumer_tag: str) -> Deferred[None]:
+        return succeed(None)
+
     def basic_qos(self, prefetch_count: int) -> Deferred[None]:
         return succeed(None)
 
@@ -47,14 +50,22 @@ class SubscriptionTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.held: list[Held] = []
+        self.gone: list[Subscription] = []
         self.subscription = Subscription(
-            Clock(), "cloud", 2, lambda client: succeed(None), self.held.append, lambda subscription: None
+            Clock(), "cloud", 2, lambda client: succeed(None), self.held.append, self.gone.append
         )
+
+    def close(self, channel: FakeChannel) -> Deferred[None]:
+        """What is not acknowledged on a closed channel, the broker delivers again."""
+        channel.closed = True
+        return succeed(None)
 
     def connect(self) -> FakeChannel:
         """Open the subscription over a new connection."""
         channel = FakeChannel()
-        client: Any = SimpleNamespace(open_channel=lambda: succeed(channel), closed=False)
+        client: Any = SimpleNamespace(
+            open_channel=lambda: succeed(channel), closed=False, close_channel=self.close, let_go=self.close
+        )
         self.subscription.open(client)
         return channel
 
@@ -80,3 +91,27 @@ class SubscriptionTests(SynchronousTestCase):
         self.assertEqual((first.acked, second.acked), ([], []))
         self.subscription.finish(self.held[0])
         self.assertEqual((len(self.held), first.acked, second.acked), (1, [], [7]))
+
+    def test_stopped(self) -> None:
+        """A stop waits for what is in work."""
+        channel = self.connect()
+        channel.come(1, "a")
+        stopped = self.subscription.stop()
+        self.assertNoResult(stopped)
+        self.subscription.finish(self.held[0])
+        self.successResultOf(stopped)
+        self.assertEqual((channel.acked, channel.closed), ([1], True))
+
+    def test_given_up(self) -> None:
+        """
+        Once a stop that waits for what is in work is cancelled, that is over: no later stop, as that of the whole
+        queue, waits for it again, and the broker has it back.
+        """
+        channel = self.connect()
+        channel.come(1, "a")
+        stopped = self.subscription.stop()
+        stopped.cancel()
+        self.failureResultOf(stopped, CancelledError)
+        self.assertEqual((self.gone, channel.closed), ([self.subscription], True))
+        self.successResultOf(self.subscription.stop())
+        self.subscription.finish(self.held[0])

@@ -236,7 +236,8 @@ class AMQPQueue:
         return Subscription(self._clock, key, prefetch, declare, owner.work, self._forget)
 
     def _forget(self, subscription: Subscription) -> None:
-        self._subscriptions.remove(subscription)
+        if subscription in self._subscriptions:  # it may be stopped by its worker and by the queue
+            self._subscriptions.remove(subscription)
 
     def _subscribe(self, subscription: Subscription) -> Deferred[IListener]:
         """Open a subscription now, or with the next connection."""

@@ -114,12 +114,28 @@ class Subscription:
 
     @inlineCallbacks
     def stop(self) -> Generator[Deferred[Any], Any, None]:
-        """See L{IListener.stop}."""
+        """
+        See L{IListener.stop}.  When it is cancelled, nobody waits any more for
+        what is in work: the broker delivers that again.
+        """
         self._stopping = True
         if self._reopening is not None:
             self._reopening.cancel()
             self._reopening = None
         channel, self._channel = self._channel, None
+        try:
+            yield self._wind_up(channel)
+        finally:
+            self._held.clear()
+            if channel is not None and self._client is not None:
+                self._client.let_go(channel)
+            self._gone(self)
+        if not self.ready.called:
+            self.ready.errback(Unavailable(service=self.queue, why="stopped before it was connected"))
+
+    @inlineCallbacks
+    def _wind_up(self, channel: Channel | None) -> Generator[Deferred[Any], Any, None]:
+        """Take no more messages, and see those in work to their end."""
         if channel is not None and not channel.closed:
             with suppress(Closed):
                 yield channel.basic_cancel(consumer_tag=self._tag)
@@ -130,9 +146,6 @@ class Subscription:
         yield self._until_idle()
         if channel is not None and self._client is not None:
             yield self._client.close_channel(channel)
-        self._gone(self)
-        if not self.ready.called:
-            self.ready.errback(Unavailable(service=self.queue, why="stopped before it was connected"))
 
     def _delivered(self, channel: Channel, delivery: Delivery) -> None:
         id = delivery.properties.message_id
