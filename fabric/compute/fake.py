@@ -266,8 +266,9 @@ class FakeHypervisor:
         gpus = machine.flavor.gpus
         if gpus and not self._has_gpus(machine):
             return fail(DriverFailure(what=f"{gpus} GPUs wanted, not so many free on this host"))
-        changes = {"hardware": _hardware(machine), "disks": disks, "root": machine.root_volume, "gpus": gpus}
-        return self._boot(attrs.evolve(guest, **changes), machine.order)
+        hardware, root = _hardware(machine), machine.root_volume
+        as_ordered = attrs.evolve(guest, hardware=hardware, disks=disks, root=root, gpus=gpus)
+        return self._boot(as_ordered, machine.order)
 
     def _has_gpus(self, machine: MachineOrder) -> bool:
         taken = sum(each.gpus for each in self._guests.values() if each.id != machine.id)
