@@ -83,19 +83,21 @@ class Hosts:
     ) -> Generator[Deferred[Any], Any, None]:
         """
         Take a heartbeat.  The record is written only when what it says is new,
-        and the time only when it was not just now.
+        and the time only when it was not just now.  The time comes first: who
+        looks in between would hold a new service, or one that is back, for
+        silent, and have it fenced.
         """
         id = f"{topic}.{host}"
         known = self._known.get(id)
-        told = (zone, started_at, capacity)
-        if known is None or (known.zone, known.started_at, known.capacity) != told:
-            self._views.pop(host, None)
-            yield until_written(lambda: self._register(id, topic, host, zone, started_at, capacity))
-        elif self._clock.seconds() - self._noted.get(id, float("-inf")) < self._down_after / NOTED:
+        now, told = self._clock.seconds(), (zone, started_at, capacity)
+        same = known is not None and (known.zone, known.started_at, known.capacity) == told
+        if same and now - self._noted.get(id, float("-inf")) < self._down_after / NOTED:
             return
-        now = self._clock.seconds()
         yield self._store.beat(id, now)
         self._noted[id] = now
+        if not same:
+            self._views.pop(host, None)
+            yield until_written(lambda: self._register(id, topic, host, zone, started_at, capacity))
 
     @inlineCallbacks
     def _register(
@@ -236,8 +238,9 @@ class Hosts:
         Whether any host of a topic was ever heard of: while none was, the
         cloud is coming up.
         """
-        beats = yield self._store.beats()
-        return any(id.startswith(topic + ".") and at > 0 for id, at in beats.items())
+        query = Query(Service.kind, (ALL,), (("topic", (topic,)),), limit=1)
+        page = yield self._store.records(Service, query)
+        return bool(page.items or page.cursor)
 
     @inlineCallbacks
     def alive(self) -> Generator[Deferred[Any], Any, frozenset[str]]:

@@ -1,5 +1,6 @@
 """
-A cloud that comes up: what is asked for before any host has reported waits.
+A cloud that comes up: what is asked for before any host has reported waits;
+what reports first counts as alive at once.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from fabric.cloud.assembly import Rules
+from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import LaunchSpec
 from fabric.cloud.retry import until_written
+from fabric.model.host import Capacity
 from fabric.model.instance import Instance
 from fabric.model.volume import AskedDisk
 from fabric.testing.cloud import CALLER, OPERATOR, SAMPLE, CloudUnderTest, make_cloud
+from fabric.testing.store import make_store
 
 Test = Generator[Deferred[Any], Any, None]
 
@@ -113,3 +118,46 @@ class FirstHostTests(TestCase):
         made = yield self.launch()
         [ended] = yield self.cloud.until_state("terminated", made.id)
         self.assertEqual((ended.reason.code, set(ended.refusals)), (NO_HOST, {"node1"}))
+
+
+class _Held:
+    """
+    A store whose heartbeats wait.
+
+    @ivar asked: fires when one is to be written; C{go} has it written.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked: Deferred[None] = Deferred()
+        self.go: Deferred[None] = Deferred()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def beat(self, service: str, now: float) -> Deferred[None]:
+        """Later."""
+        self.asked.callback(None)
+        return self.go.addCallback(lambda _: self._store.beat(service, now))
+
+
+class FirstReportTests(TestCase):
+    """
+    The first report of a service, and the first after it was silent.
+    """
+
+    @inlineCallbacks
+    def test_looked_at_meanwhile(self) -> Test:
+        """A service that just reports is not held to be silent by who looks before all of that is written."""
+        store = yield make_store(self, None)
+        clock = Clock()
+        for _ in range(2):
+            clock.advance(1000.0)
+            yield Hosts(store, clock).review()
+            held = _Held(store)
+            reporting = Hosts(held, clock).report("compute", "a", "nova", clock.seconds(), Capacity())  # type: ignore[arg-type]
+            yield held.asked
+            yield Hosts(store, clock).review()
+            held.go.callback(None)
+            yield reporting
+            self.assertEqual((yield Hosts(store, clock).alive()), {"a"})
