@@ -123,6 +123,20 @@ class Associations:
         self._faults.reach("cloud.network_adopted")
 
     @inlineCallbacks
+    def ports(self, request_id: str, host: str, instances: Sequence[str]) -> Generator[Deferred[Any], Any, None]:
+        """
+        Order the ports of instances that are over, and of which no host has
+        anything more, away from a host that has them: an order to plug them
+        may have come late.  What state does not know is left.
+        """
+        over: list[str] = []
+        for first in range(0, len(instances), PAGE):
+            found = yield self._store.read(Instance, instances[first : first + PAGE])
+            records = [stored.record for stored in found if stored is not None]
+            over += [each.id for each in records if not each.live and not each.on_host]
+        yield self._orders.unplug(request_id, host, over)
+
+    @inlineCallbacks
     def _each_page(self, cls: Any, host: str, act: Any) -> Generator[Deferred[Any], Any, None]:
         cursor = ""
         while True:

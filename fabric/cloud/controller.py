@@ -109,6 +109,11 @@ class CloudWorker:
         adopted = self._associations.adopt(context.request_id, host, [decode(Floating, each) for each in floating])
         return adopted.addCallback(lambda _: self._enforcement.host(context.request_id, host))
 
+    def report_ports(self, host: str, instances: list[str], context: Context = NO_CONTEXT) -> Deferred[None]:
+        """See L{ICloudWorker.report_ports}."""
+        self._vouch(host, context)
+        return self._associations.ports(context.request_id, host, instances)
+
     def report_disks(self, host: str, reports: list[dict[str, Any]], context: Context = NO_CONTEXT) -> Deferred[None]:
         """See L{ICloudWorker.report_disks}."""
         self._vouch(host, context)

@@ -77,6 +77,12 @@ class ICloudWorker(Interface):
         those addresses that it is not to have to be taken away.
         """
 
+    def report_ports(host: str, instances: list[str]) -> Deferred[None]:
+        """
+        Cast with L{adopt_network}: the instances that have ports there.  The
+        controller orders those of instances that are over to be unplugged.
+        """
+
     def place(host: str, instances: list[str]) -> Deferred[None]:
         """
         Cast by the first free compute worker under the scheduler C{queue}:

@@ -146,6 +146,13 @@ class Orders:
         items = [{"public": report.public, "order": report.order} for report in reports]
         return self._disassociate(request_id, host, items) if items else _all([])
 
+    def unplug(self, request_id: str, host: str, instances: list[str]) -> Deferred[None]:
+        """
+        Order ports of instances that are over away from a host that has them.
+        """
+        remote = self._network(request_id, host)
+        return self._send(request_id, "detach", host, lambda: remote.detach(instances)) if instances else _all([])
+
     @inlineCallbacks
     def attach(self, request_id: str, host: str, instances: Sequence[Instance]) -> Generator[Deferred[Any], Any, None]:
         """

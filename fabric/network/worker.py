@@ -123,14 +123,17 @@ class NetworkWorker:
     @inlineCallbacks
     def adopt(self) -> Generator[Deferred[Any], Any, None]:
         """
-        Tell the controller what floating addresses are here, and so be told
-        all that should be.
+        Tell the controller what floating addresses and ports are here, and so
+        be told all that should be.
         """
         if self._queue is None:
             return
         floating = yield self._driver.floating()
         cloud = self._queue.caster(ICloudWorker, Address("cloud"), Context(seconds=REPORT_WAIT))
         yield cloud.adopt_network(self._host, [encode(each) for each in floating])
+        ports = yield self._driver.ports()
+        if ports:
+            yield cloud.report_ports(self._host, sorted({port.instance for port in ports}))
 
     @inlineCallbacks
     def tidy(self) -> Generator[Deferred[Any], Any, None]:

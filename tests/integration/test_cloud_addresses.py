@@ -17,7 +17,7 @@ from fabric.cloud.launch import LaunchSpec
 from fabric.errors import InUse, MemberTaken, NotFound, PoolEmpty, QuotaExceeded, WrongState
 from fabric.model.address import Address
 from fabric.model.instance import Instance
-from fabric.network.interface import Floating
+from fabric.network.interface import Floating, Plug
 from fabric.testing.cloud import CALLER, OPERATOR, QUICK, SAMPLE, STRANGER, CloudUnderTest, make_cloud
 from fabric.testing.network import floating
 
@@ -349,6 +349,34 @@ class LeadTests(AddressCase):
         yield self.cloud.until_state("terminated", self.one.id)
         self.assertIsNone((yield self.read(self.held.id)).association)
         yield self.settled()
+
+    @inlineCallbacks
+    def test_late_port(self) -> Test:
+        """A port that an old order brought back to a host goes when its instance is over; no other does."""
+        [over, _] = yield self.launch(2)
+        host = self.cloud.hosts[over.host]
+        late, unknown = yield (
+            host.network.ports(),
+            Plug("i-00000000000000abc", over.ports[0].network, "02:00:00:00:00:99", "10.0.3.9"),
+        )
+        yield self.cloud.cloud.instances.terminate(CALLER, [over.id])
+        yield self.cloud.until_state("terminated", over.id)
+        yield self.cloud.until(lambda: self.gone(over.id))
+        before = {port.instance for port in (yield host.network.ports())}
+        yield host.network.plug([*[port for port in late if port.instance == over.id], unknown])
+        yield host.services[0].worker.adopt()
+
+        @inlineCallbacks
+        def unplugged() -> Generator[Any, Any, bool]:
+            return {port.instance for port in (yield host.network.ports())} == before | {unknown.instance}
+
+        yield self.cloud.until(unplugged)
+
+    @inlineCallbacks
+    def gone(self, id: str) -> Generator[Any, Any, bool]:
+        """Whether no host has anything of an instance."""
+        [instance] = yield self.cloud.get(id)
+        return not instance.on_host
 
     @inlineCallbacks
     def test_states(self) -> Test:

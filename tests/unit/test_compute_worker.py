@@ -48,6 +48,7 @@ class Controller:
         self.placed = []
         self.addresses = []
         self.networks = []
+        self.ported = []
         self.disks = []
         self.volumes = []
         self.snapshots = []
@@ -95,6 +96,10 @@ class Controller:
     def adopt_network(self, host, floating, context):
         """Remember it."""
         self.networks.append((host, floating))
+
+    def report_ports(self, host, instances, context):
+        """Remember it."""
+        self.ported.append((host, instances))
 
     def place(self, host, instances, context):
         """Remember it."""
