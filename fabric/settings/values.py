@@ -49,7 +49,7 @@ def _places(instance: Any, attribute: Any, value: tuple[str, ...]) -> None:
     for place in value:
         address, _, port = place.rpartition(":")
         try:
-            known = place == "api" or (ip_address(address.strip("[]")) and 0 < int(port) < 65536)
+            known = place == "api" or ("%" not in str(ip_address(address.strip("[]"))) and 0 < int(port) < 65536)
         except ValueError:
             known = False
         if not known:

@@ -84,7 +84,7 @@ class LoadTests(SynchronousTestCase):
         """What guests reach is named by address and port, and nothing else is taken for that."""
         file = self.file('[network]\nguests_reach = ["api", "192.0.2.1:8774", "[::]:8774"]\n')
         self.assertEqual(load(file, {}).network.guests_reach, ("api", "192.0.2.1:8774", "[::]:8774"))
-        for wrong in ("8774", "localhost:8774", "192.0.2.1", "192.0.2.1:http", "192.0.2.1:0", "all"):
+        for wrong in ("8774", "localhost:8774", "192.0.2.1", "192.0.2.1:http", "192.0.2.1:0", "[fe80::1%a]:80", "all"):
             self.assertIn("network.guests_reach", self.refused(None, {"FABRIC_NETWORK_GUESTS_REACH": wrong}))
 
     def test_file_unreadable(self) -> None:
