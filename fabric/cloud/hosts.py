@@ -32,6 +32,9 @@ ZONES_KEPT = 10.0
 NOTED = 12
 """The part of that time for which a report need not be noted again: they pile up while no controller runs."""
 
+ZONES_SERVE = 1.0
+"""Seconds for which zones serve that were read, from all hosts: each launch in one of them looks at them."""
+
 _LOADS = ("instances", "vcpus", "memory_mb", "disk_gb")
 _GPUS = "gpus"
 
@@ -76,6 +79,9 @@ class Hosts:
         self._noted: dict[str, float] = {}
         self._views: dict[str, HostView] = {}
         self._zones_read, self._sole_zone = float("-inf"), ""
+        self._zones: list[Zone] = []
+        self._zones_until = float("-inf")
+        self._changes = 0
 
     @inlineCallbacks
     def report(
@@ -121,6 +127,7 @@ class Hosts:
         except AlreadyExists:
             yield self._register(id, topic, host, zone, started_at, capacity)
         self._known[id] = record
+        self._changed()
 
     @inlineCallbacks
     def review(self) -> Generator[Deferred[Any], Any, None]:
@@ -144,6 +151,7 @@ class Hosts:
                 yield self._store.commit(transaction)
             except Conflict:
                 continue  # another controller was quicker, or an operator; the next look sees what is left
+            self._changed()
             self.log.warn(
                 "{service} is {what}", service=service.id, what="back" if alive else "dead: no report from it"
             )
@@ -277,6 +285,7 @@ class Hosts:
             transaction = self._store.transaction(caller.request_id)
             transaction.update(stored, record)
             yield self._store.commit(transaction)
+            self._changed()
 
     @inlineCallbacks
     def explain(self, instance_id: str) -> Generator[Deferred[Any], Any, dict[str, str]]:
@@ -293,14 +302,21 @@ class Hosts:
     @inlineCallbacks
     def zones(self) -> Generator[Deferred[Any], Any, list[Zone]]:
         """
-        Every zone that has compute hosts, and the cloud's own, by name.
+        Every zone that has compute hosts, and the cloud's own, by name; what
+        other processes wrote is seen a second later.
         """
+        now, changes = self._clock.seconds(), self._changes
+        if now < self._zones_until:
+            return list(self._zones)
         found = yield self._compute_services()
         zones = {self._zone: False}
         for service in (stored.record for stored in found):
             usable = service.alive and not service.disabled
             zones[service.zone] = zones.get(service.zone, False) or usable
-        return [Zone(name, available) for name, available in sorted(zones.items())]
+        told = [Zone(name, available) for name, available in sorted(zones.items())]
+        if changes == self._changes:
+            self._zones, self._zones_until = told, now + ZONES_SERVE
+        return list(told)
 
     @inlineCallbacks
     def sole_zone(self) -> Generator[Deferred[Any], Any, str]:
@@ -321,6 +337,11 @@ class Hosts:
         """
         found: Sequence[Stored[Stray]] = yield self._every(Stray, ())
         return [stored.record for stored in found]
+
+    def _changed(self) -> None:
+        """A service was written here: zones are read anew."""
+        self._changes += 1
+        self._zones_until = float("-inf")
 
     def _all(self) -> Deferred[list[Stored[Service]]]:
         return self._every(Service, ())

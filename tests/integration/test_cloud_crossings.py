@@ -19,7 +19,7 @@ from fabric.cloud.adoption import Adoption
 from fabric.cloud.assembly import Rules
 from fabric.cloud.controller import CloudWorker
 from fabric.cloud.fencing import Fencing, IFence
-from fabric.cloud.hosts import Hosts
+from fabric.cloud.hosts import Hosts, Zone
 from fabric.cloud.launch import LaunchSpec
 from fabric.cloud.orders import Orders
 from fabric.cloud.reports import Reports
@@ -442,6 +442,26 @@ class HostTests(TestCase):
         clock.advance(10.0)
         yield hosts.report("compute", "a", "nova", 0.0, Capacity(8))
         self.assertEqual((yield store.beats()), {"compute.a": 1010.0})
+
+    @inlineCallbacks
+    def test_zones(self) -> Test:
+        """Launches that name a zone do not read all hosts each time; what is new here is known at once."""
+        store = yield make_store(self, None)
+        clock = Clock()
+        hosts, others = Hosts(store, clock), Hosts(store, clock)
+        yield hosts.report("compute", "a", "nova", 0.0, Capacity())
+        for each in (hosts, others):
+            self.assertEqual((yield each.zones()), [Zone("nova", True)])
+        before = store.round_trips
+        yield hosts.zones()
+        self.assertEqual(store.round_trips, before)
+        yield hosts.report("compute", "b", "east", 0.0, Capacity())
+        east = [Zone("east", True), Zone("nova", True)]
+        self.assertEqual((yield hosts.zones()), east)
+        clock.advance(1.0)
+        self.assertEqual((yield others.zones()), east)
+        yield hosts.set_disabled(OPERATOR, "b", None, True)
+        self.assertEqual((yield hosts.zones()), [Zone("east", False), Zone("nova", True)])
 
     @inlineCallbacks
     def test_unnoted(self) -> Test:
