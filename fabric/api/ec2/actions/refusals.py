@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fabric.api.ec2.errors import EC2Error
+from fabric.api.ec2.wire.answers import can_say
 from fabric.ids import is_id
 
 _MALFORMED = {
@@ -64,13 +65,24 @@ def missing(name: str) -> EC2Error:
 def check_ascii(name: str, text: str, most: int = 255) -> str:
     """
     @return: the text.
-    @raise EC2Error: it has a character beyond ASCII, or more than C{most}.
+    @raise EC2Error: it has a character beyond ASCII, or more than C{most}, or
+        one that no answer can say.
     """
     if not text.isascii():
         raise invalid_value(name, text[:300], "Character sets beyond ASCII are not supported.")
+    check_sayable(name, text)
     if len(text) > most:
         raise invalid_value(name, text[:300], f"Length exceeds maximum of {most}.")
     return text
+
+
+def check_sayable(name: str, text: str) -> None:
+    """
+    @raise EC2Error: no XML can say the text, so that what came back would be
+        something else.
+    """
+    if not can_say(text):
+        raise invalid_value(name, text[:300], "Invalid or illegal XML character specified")
 
 
 def client_token(parameters: Mapping[str, Any], most: int = 64) -> str:

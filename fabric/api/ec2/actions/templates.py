@@ -22,7 +22,7 @@ from fabric.api.ec2.actions.launch import (
 from fabric.api.ec2.actions.launch_disks import instance_tags, new_disks, scratch_disks
 from fabric.api.ec2.actions.listing import Describe, all_records, paged
 from fabric.api.ec2.actions.metadata_options import metadata_asked
-from fabric.api.ec2.actions.refusals import check_ids, client_token, combination, invalid_value, missing
+from fabric.api.ec2.actions.refusals import check_ids, check_sayable, client_token, combination, invalid_value, missing
 from fabric.api.ec2.actions.tagging import tags_at_creation
 from fabric.api.ec2.actions.template_data import HONOURED, as_launch, of_instance, overlaid, text_of
 from fabric.api.ec2.call import Answer, Call
@@ -307,9 +307,10 @@ def checked_data(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def description(call: Call) -> str:
     """
-    @raise EC2Error: it is too long.
+    @raise EC2Error: it is too long, or can't be said.
     """
     text: str = call.parameters.get("VersionDescription") or ""
+    check_sayable("VersionDescription", text)
     if len(text) > LONGEST_DESCRIPTION:
         raise invalid_value("VersionDescription", text, f"It has at most {LONGEST_DESCRIPTION} characters.")
     return text
