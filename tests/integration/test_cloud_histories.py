@@ -96,11 +96,36 @@ movement = st.one_of(
 )
 """What happens to one that is moved again and again."""
 
+storage = st.one_of(
+    st.tuples(st.just("order"), st.just(0), st.sampled_from(["start", "start", "stop", "stop", "reboot"])),
+    st.tuples(st.just("disk"), st.just(0), st.integers(0, 1), st.sampled_from(["attach", "attach", "detach", "force"])),
+    st.tuples(st.just("disk"), st.just(1), st.just(0), st.sampled_from(["attach", "detach"])),
+    st.tuples(st.just("move"), st.just(0), hosts),
+    st.tuples(st.just("hold"), st.booleans()),
+    st.tuples(st.just("kill"), hosts),
+    st.tuples(st.just("begin"), hosts),
+    st.tuples(
+        st.just("again"),
+        st.sampled_from(["attach_disks", "detach_disks", "migrate", "run", "report_disks", "unexport"]),
+        st.integers(0, 3),
+    ),
+    st.tuples(
+        st.just("mishap"),
+        hosts,
+        st.sampled_from([each for each in MISHAPS if "disk" in each or "export" in each or "migrate" in each]),
+        st.sampled_from(["fail", "lose", "slow 7"]),
+    ),
+    st.tuples(st.just("pass"), st.sampled_from([0.01, 5.0, 30.0, 200.0])),
+    st.tuples(st.just("pass"), st.sampled_from([0.01, 5.0, 30.0, 200.0])),
+)
+"""What happens to one whose volumes come and go while it is moved, started and stopped."""
+
 COMES_BACK = [("move", 0, "c"), ("pass", 5.0), ("move", 0, "a"), ("pass", 5.0), ("again", "migrate", 1), ("pass", 5.0)]
 LEFT_UNSAID = [("hold", True), ("move", 0, "c"), ("pass", 5.0)]
 UNTIL_FENCED = [("pass", 200.0), ("hold", False), ("pass", 30.0)]
 
 histories = st.one_of(st.lists(step, min_size=5, max_size=40), st.lists(movement, min_size=5, max_size=25))
+histories |= st.lists(storage, min_size=5, max_size=30)
 
 
 class History:
