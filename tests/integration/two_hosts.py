@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,7 @@ class TwoHosts:
     def __init__(self) -> None:
         self._remove: list[Callable[[], Any]] = []
         self.directory = Path(tempfile.mkdtemp(prefix="fabric-two-"))
+        self._remove.append(partial(shutil.rmtree, self.directory, True))
         self.dead = self.directory / "dead"
         self.dead.mkdir()
         try:
