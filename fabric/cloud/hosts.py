@@ -241,16 +241,6 @@ class Hosts:
         return sorted({view.zone for view in self._views.values()})
 
     @inlineCallbacks
-    def reported(self, topic: str = "compute") -> Generator[Deferred[Any], Any, bool]:
-        """
-        Whether any host of a topic was ever heard of: while none was, the
-        cloud is coming up.
-        """
-        query = Query(Service.kind, (ALL,), (("topic", (topic,)),), limit=1)
-        page = yield self._store.records(Service, query)
-        return bool(page.items or page.cursor)
-
-    @inlineCallbacks
     def alive(self) -> Generator[Deferred[Any], Any, frozenset[str]]:
         """
         The names of the compute hosts that report.

@@ -118,11 +118,10 @@ class Placement:
         self, request_id: str, ids: Sequence[str], reasons: Mapping[str, str]
     ) -> Generator[Deferred[Any], Any, None]:
         """See L{IPlacement.refuse}."""
-        if not (yield self._hosts.reported()):
+        if not reasons:  # there was no host yet, whether or not there is one now
             yield until_written(lambda: self._wait_once(request_id, ids))
             return
-        message = f"{NO_HOST}: no host has room for this instance"
-        reason = StateReason(NO_HOST, message if reasons else f"{NO_HOST}: no compute host has reported yet")
+        reason = StateReason(NO_HOST, f"{NO_HOST}: no host has room for this instance")
         yield until_written(lambda: self._refuse_once(request_id, ids, reason, told(reasons)))
 
     def offer(self, request_id: str, ids: Sequence[str]) -> Deferred[None]:

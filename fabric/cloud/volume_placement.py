@@ -173,8 +173,8 @@ class VolumePlacement:
         [stored] = yield self._store.read(Volume, [id])
         if not _unplaced(stored):
             return
-        if not reasons and not (yield self._hosts.reported("volume")):
-            return  # the cloud is coming up: the sweep tries again until its deadline
+        if not reasons:
+            return  # there was no host yet, whether or not there is one now: the sweep tries again until its deadline
         why = NO_ROOM
         self.log.warn("{request_id}: {id}: {why}: {reasons}", request_id=request_id, id=id, why=why, reasons=reasons)
         yield self._fail(request_id, stored, why, refusals=reasons)

@@ -102,7 +102,8 @@ class IPlacement(Interface):
     def refuse(request_id: str, ids: Sequence[str], reasons: Mapping[str, str]) -> Deferred[None]:
         """
         End instances for want of a host, with each host's reason; of many
-        hosts some are kept.
+        hosts some are kept.  Where there is no reason there was no host: the
+        cloud is coming up, and they wait until their deadline.
         """
 
     def offer(request_id: str, ids: Sequence[str]) -> Deferred[None]:

@@ -9,14 +9,16 @@ from collections.abc import Generator
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from fabric.cloud.assembly import Rules
 from fabric.cloud.hosts import Hosts
 from fabric.cloud.launch import LaunchSpec
+from fabric.cloud.placement import Placement
 from fabric.cloud.retry import until_written
+from fabric.cloud.volume_placement import VolumePlacement
 from fabric.model.host import Capacity
 from fabric.model.instance import Instance
 from fabric.model.volume import AskedDisk
@@ -91,6 +93,20 @@ class FirstHostTests(TestCase):
             return record.state == "running" and [disk.state for disk in record.disks] == ["attached"]
 
         yield self.cloud.until(attached)
+
+    @inlineCallbacks
+    def test_reports_meanwhile(self) -> Test:
+        """So do those for which hosts were looked for just before the first one reported."""
+
+        def late(cls: type[Placement] | type[VolumePlacement]) -> None:
+            original, looks = cls.hosts, [0, 0]
+            self.patch(cls, "hosts", lambda self: succeed([]) if looks and not looks.pop() else original(self))
+
+        yield self.begin("node1")
+        late(Placement)
+        late(VolumePlacement)
+        made = yield self.launch(disks=(AskedDisk("/dev/sdf", 1),))
+        yield self.cloud.until_state("running", made.id)
 
     @inlineCallbacks
     def test_deadline(self) -> Test:
