@@ -56,7 +56,7 @@ unix_sock_rw_perms = "0770"
 """
 
 _STOCK_QEMU = """\
-security_driver = "none"
+security_driver = "{security}"
 namespaces = [ ]
 cgroup_controllers = [ ]
 """
@@ -74,7 +74,7 @@ class PrivateLibvirtd:
         self._namespaces = namespaces
         self._name = name
         self._process: subprocess.Popen[bytes] | None = None
-        self._logs = ""
+        self._first = ""
         self.place = Path(tempfile.mkdtemp(prefix="fabric-libvirt-"))
         atexit.register(self.remove)
 
@@ -83,7 +83,7 @@ class PrivateLibvirtd:
         """Where drivers find it."""
         return f"qemu+unix:///system?socket={self.place}/sock/libvirt-sock"
 
-    def prepare(self, bridge: str = "br100", stock: bool = False) -> None:
+    def prepare(self, bridge: str = "br100", stock: bool = False, security: str = "none") -> None:
         """
         Make the namespace and the directories.
 
@@ -91,6 +91,7 @@ class PrivateLibvirtd:
         @param stock: whether it is as Debian has it: guests have an account of
             their own, their consoles go through virtlogd, and the group
             libvirt may use it.
+        @param security: what confines the guests of such a one, as C{apparmor}.
 
         @raise AssertionError: this machine can't; the text says why not.
         """
@@ -107,12 +108,14 @@ class PrivateLibvirtd:
         for name in (*_PLACES, "sock", "lib/qemu", "lib/images", "lib/boot", "log/qemu"):
             (self.place / name).mkdir(parents=True, exist_ok=True)
         (self.place / "etc" / "libvirtd.conf").write_text(_DAEMON.format(place=self.place, uuid=uuid.uuid4()))
-        (self.place / "etc" / "qemu.conf").write_text(_STOCK_QEMU if stock else _QEMU)
+        (self.place / "etc" / "qemu.conf").write_text(_STOCK_QEMU.format(security=security) if stock else _QEMU)
         if stock:
             self.place.chmod(0o711)
             with open(self.place / "etc" / "libvirtd.conf", "a") as daemon:
                 daemon.write(_STOCK_DAEMON)
-        self._logs = "[ -S /run/libvirt/virtlogd-sock ] || virtlogd -d -p /run/libvirt/virtlogd.pid\n" if stock else ""
+        self._first = "[ -S /run/libvirt/virtlogd-sock ] || virtlogd -d -p /run/libvirt/virtlogd.pid\n" if stock else ""
+        if security != "none":  # the namespace has a /sys of its own
+            self._first += "mount -t securityfs rules /sys/kernel/security\n"
         if CACHE.is_dir():
             shutil.copytree(CACHE, self.place / "cache", dirs_exist_ok=True)
 
@@ -123,7 +126,9 @@ class PrivateLibvirtd:
         @raise AssertionError: it does not, in time.
         """
         mounts = "".join(f"mkdir -p {at}; mount --bind {self.place}/{name} {at}\n" for name, at in _PLACES.items())
-        script = f"set -e\n{mounts}{self._logs}exec libvirtd -f /etc/libvirt/libvirtd.conf -p {self.place}/libvirtd.pid"
+        script = (
+            f"set -e\n{mounts}{self._first}exec libvirtd -f /etc/libvirt/libvirtd.conf -p {self.place}/libvirtd.pid"
+        )
         alone = ["unshare", "-m", "--propagation", "private", "sh", "-c", script]
         with open(self.place / "said", "ab") as said:
             self._process = subprocess.Popen(

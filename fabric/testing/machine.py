@@ -39,8 +39,8 @@ TOOLS = {
 PLACES = ("bin", "dev", "modules", "proc", "sys")
 DRIVERS = ("virtio_pci", "fuse", "virtiofs", "overlay")
 LINE = (
-    "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check tsc=reliable cryptomgr.notests init_on_alloc=0 lsm= "
-    "audit=0 random.trust_cpu=on rcupdate.rcu_expedited=1 nokaslr"
+    "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check tsc=reliable cryptomgr.notests init_on_alloc=0 "
+    "lsm={security} audit={audited} random.trust_cpu=on rcupdate.rcu_expedited=1 nokaslr"
 )
 
 INIT = """#!/bin/busybox sh
@@ -95,9 +95,13 @@ class Machine:
     One machine, for one command.
     """
 
-    def __init__(self, memory_mb: int = 1024, processors: int = 2) -> None:
+    def __init__(self, memory_mb: int = 1024, processors: int = 2, security: str = "") -> None:
+        """
+        @param security: the kernel's security module, as C{apparmor}; it has no rules yet.
+        """
         self._memory = memory_mb
         self._processors = processors
+        self._security = security
 
     def run(self, command: str, seconds: float) -> tuple[int, str]:
         """
@@ -152,7 +156,8 @@ class Machine:
         command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-m", str(self._memory)]
         command += ["-smp", str(self._processors), "-M", "q35,memory-backend=m", "-object", memory]
         command += ["-accel", "tcg,thread=multi", "-cpu", "qemu64", "-serial", f"file:{place}/console"]
-        command += ["-kernel", str(kernel / "vmlinux"), "-initrd", str(kernel / "initrd.gz"), "-append", LINE]
+        command += ["-kernel", str(kernel / "vmlinux"), "-initrd", str(kernel / "initrd.gz"), "-append"]
+        command += [LINE.format(security=self._security, audited=int(bool(self._security)))]
         for name in ("root", "out"):
             command += ["-chardev", f"socket,id={name},path={place}/{name}.socket"]
             command += ["-device", f"vhost-user-fs-pci,chardev={name},tag={name}"]

@@ -13,8 +13,10 @@ import sys
 from pathlib import Path
 
 import attrs
+import libvirt
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.task import react
+from twisted.internet.threads import deferToThread
 
 from fabric.compute.libvirt.driver import LibvirtHypervisor
 from fabric.image.interface import FileOrder
@@ -39,6 +41,14 @@ def kept(directory, files):
     return {role: str(path) for role, path in paths.items()}
 
 
+def confinement(uri):
+    """Of each guest, whether libvirt has put it under the host's rules, and they are in force."""
+    connection = libvirt.open(uri)
+    labels = [domain.securityLabel() for domain in connection.listAllDomains(0)]
+    connection.close()
+    return [bool(label and label[0] and label[1]) for label in labels]
+
+
 @inlineCallbacks
 def serve(reactor, directory, uri, kernel, ramdisk, disk, line):
     """Do what a host is asked for."""
@@ -55,6 +65,7 @@ def serve(reactor, directory, uri, kernel, ramdisk, disk, line):
         yield driver.spawn(order)
     found = yield driver.domains()
     say("running " + " ".join(sorted(each.state for each in found)))
+    say(f"confined {all((yield deferToThread(confinement, uri)))}")
     yield driver.capture(orders[0].id, "ami-1", False)
     copy = yield driver.captured_file("ami-1")
     with open(copy, "rb") as opened:

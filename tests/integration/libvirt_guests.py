@@ -55,7 +55,11 @@ class Rack:
     Hosts, each with a libvirtd, shared by the module's tests.
     """
 
-    def __init__(self):
+    def __init__(self, **options):
+        """
+        @param options: of L{PrivateLibvirtd.prepare}.
+        """
+        self.options = options
         self.namespaces = Namespaces()
         self.hosts = {}
 
@@ -66,7 +70,7 @@ class Rack:
             reactor.addSystemEventTrigger("after", "shutdown", self._remove)
         if name not in self.hosts:
             self.hosts[name] = libvirtd = PrivateLibvirtd(self.namespaces, name)
-            yield deferToThread(libvirtd.prepare)
+            yield deferToThread(libvirtd.prepare, **self.options)
             yield deferToThread(libvirtd.start)
         return self.hosts[name]
 
@@ -85,6 +89,7 @@ class LibvirtFixtures:
     """
 
     timeout = 500
+    rack = RACK
     options = {}
     booted: frozenset[str] = frozenset()
     """Names of tests whose guests are to answer; others' guests only run."""
@@ -94,7 +99,7 @@ class LibvirtFixtures:
         """A libvirtd and a guest's image."""
         self.guest = yield deferToThread(tiny_guest if self._testMethodName in self.booted else idle_guest)
         self.images = KeptFiles(disk=self.guest.disk, kernel=self.guest.kernel, ramdisk=self.guest.ramdisk)
-        self.libvirtd = yield RACK.get("a")
+        self.libvirtd = yield self.rack.get("a")
         self.place = self.mktemp()
         self.addCleanup(self.remove_guests, self.libvirtd)
         yield self.begin()
@@ -109,10 +114,10 @@ class LibvirtFixtures:
     @inlineCallbacks
     def have_other(self):
         """A second libvirtd, at 192.0.2.2, with a cable to the first one's 192.0.2.1."""
-        joined = "b" in RACK.hosts
-        self.other = yield RACK.get("b")
+        joined = "b" in self.rack.hosts
+        self.other = yield self.rack.get("b")
         if not joined:
-            yield deferToThread(RACK.namespaces.join, "a", "192.0.2.1/24", "b", "192.0.2.2/24")
+            yield deferToThread(self.rack.namespaces.join, "a", "192.0.2.1/24", "b", "192.0.2.2/24")
         self.addCleanup(deferToThread, self.other.remove_guests)
 
     @inlineCallbacks

@@ -116,14 +116,17 @@ class ComputeTests(SynchronousTestCase):
     C{cloud-compute} with a libvirt as Debian makes it: guests have an account of their own.
     """
 
+    security = "none"
+    seconds = 200.0
+
     def setUp(self) -> None:
         """A host, and a directory that is the account's."""
         self.namespaces = Namespaces()
         self.addCleanup(self.namespaces.remove)
         self.libvirtd = PrivateLibvirtd(self.namespaces, "host")
         self.addCleanup(self.libvirtd.remove)
-        self.libvirtd.prepare(stock=True)
-        self.libvirtd.start()
+        self.libvirtd.prepare(stock=True, security=self.security)
+        self.libvirtd.start(self.seconds)
         [mode] = unit("cloud-compute", "StateDirectoryMode")
         self.directory = Path(tempfile.mkdtemp(prefix="fabric-compute-"))
         self.addCleanup(shutil.rmtree, self.directory, True)
@@ -144,9 +147,10 @@ class ComputeTests(SynchronousTestCase):
             umask=int(mask, 8),
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=self.seconds,
         )
-        said = ["running running running", "captured QFI", "console True", "left "]
+        said = ["running running running", f"confined {self.security != 'none'}", "captured QFI", "console True"]
+        said.append("left ")
         self.assertEqual(done.stdout.splitlines(), said, done.stderr[-4000:])
 
     def test_closed_to_guests(self) -> None:
