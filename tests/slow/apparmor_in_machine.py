@@ -1,6 +1,7 @@
 """
 The libvirt driver where AppArmor confines guests and libvirt, as on every Debian
-host; C{test_apparmor} runs it in a machine whose kernel has that.
+host; C{test_apparmor} runs it in a machine whose kernel has that.  Guests do not
+move here: two libvirts over one kernel share the rules of a guest that both have.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from fabric.testing.compute import ComputeDriverContract, MigrationContract
+from fabric.testing.compute import ComputeDriverContract
 from tests.integration.compute_process import kept
 from tests.integration.libvirt_guests import KeptFiles, LibvirtFixtures, Rack
+from tests.integration.test_compute_libvirt_guests import CopyTests
 from tests.integration.test_privileges import ComputeTests
 
 PLACE = Path("/var/lib/cloud-compute")
@@ -34,13 +36,9 @@ class ConfinedFixtures(LibvirtFixtures):
 
     def begin(self):
         """One driver, and the image's files, whose names in a host's cache do not say what they are."""
-        self.have_images()
-        return super().begin()
-
-    def have_images(self):
-        """Copy them."""
         paths = {role: getattr(self.guest, role) for role in ("disk", "kernel", "ramdisk")}
         self.images = KeptFiles(**kept(self.mktemp(), paths))
+        return super().begin()
 
     def mktemp(self):
         """A directory that guests can enter."""
@@ -75,24 +73,10 @@ class ConfinedContract(ConfinedFixtures, ComputeDriverContract, TestCase):
         self.assertEqual(list(found.disks), ["/dev/vdb"])
 
 
-class ConfinedMigrationContract(ConfinedFixtures, MigrationContract, TestCase):
+class ConfinedCopyTests(ConfinedFixtures, CopyTests):
     """
-    Guests move between two libvirts.
+    So are the places that volumes are copied into.
     """
-
-    @inlineCallbacks
-    def begin(self):
-        """Both hosts, with a cable between them."""
-        self.have_images()
-        yield self.have_other()
-        yield MigrationContract.setUp(self)
-
-    def make_hosts(self):
-        """Two namespaces."""
-        return (
-            self.make(self.libvirtd, self.place, migration_address="tcp://192.0.2.1"),
-            self.make(self.other, self.mktemp(), migration_address="tcp://192.0.2.2"),
-        )
 
 
 class ConfinedAccountTests(ComputeTests):
